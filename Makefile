@@ -1,0 +1,43 @@
+# Two commands matter: `make demo` and `make test`. Both build .venv when it is missing.
+V := .venv
+PYTHON ?= python3
+TORCH_PIP_ARGS ?=            # choose a CPU or CUDA build of torch here; nothing is chosen for you
+SHELL := /bin/bash
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+.PHONY: demo test test-slow check lock experiments clean
+
+demo: $(V)/.ok
+	$(V)/bin/recil demo
+
+test: $(V)/.ok
+	$(V)/bin/python -m pytest -m "not slow"
+
+test-slow: $(V)/.ok
+	$(V)/bin/python -m pytest -m slow
+
+check: $(V)/.ok
+	$(V)/bin/ruff check .
+	$(V)/bin/ruff format --check .
+	$(V)/bin/mypy
+
+# torch comes first and alone: its build (CPU, CUDA) is the user's choice. The rest is pinned and installed
+# with --no-deps, because recsim-ng declares TensorFlow and JAX and only its plain-Python core is used.
+$(V)/.ok: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(V)
+	$(V)/bin/python -m pip install -q --disable-pip-version-check $(TORCH_PIP_ARGS) "torch==2.13.0"
+	$(V)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements.lock
+	$(V)/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+
+# Needs uv; keeps registry addresses and hashes out of what is committed.
+lock:
+	uv lock -q --upgrade
+	uv export -q --no-hashes --no-annotate --no-header --no-emit-project --group test --prune torch -o requirements.lock
+	rm -f uv.lock
+
+experiments: $(V)/.ok
+	for file in experiments/*.toml; do $(V)/bin/recil run $$file || exit 1; done
+
+clean:
+	rm -rf $(V) build *.egg-info

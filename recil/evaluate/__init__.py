@@ -1,0 +1,1 @@
+"""Offline and simulated evaluation, with intervals and verdicts."""

@@ -1,0 +1,1 @@
+"""SessionLog: the one record of sessions, its readers, checks and storage."""

@@ -1,0 +1,1 @@
+"""Pure tensor functions that read like the papers they come from."""

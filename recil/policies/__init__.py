@@ -1,0 +1,1 @@
+"""Everything that recommends is a Policy."""

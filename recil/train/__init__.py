@@ -1,0 +1,1 @@
+"""Learners: clone, finetune and their foils."""
