@@ -57,12 +57,12 @@ class Streams:
         """
         key = torch.full_like(session, stable_hash(self.seed, purpose))
         key = _mix(key + session * _GOLDEN)
+        step = torch.as_tensor(step, dtype=torch.int64, device=session.device)
         key = _mix(key + (step + 1) * _GOLDEN)
         counter = torch.arange(1, count + 1, device=session.device) * _GOLDEN
         bits = _mix(key[:, None] + counter)
-        digits = 53 if dtype == torch.float64 else 24
-        # The half keeps 0 and 1 out; at 24 digits the largest value would round up to 1 in float32, hence 23.
-        digits = min(digits, 52 if dtype == torch.float64 else 23)
+        # The half keeps 0 and 1 out; with one digit more the largest value would round up to 1.
+        digits = 52 if dtype == torch.float64 else 23
         return (_shift(bits, 64 - digits).to(dtype) + 0.5) * 2.0**-digits
 
     def generator(self, purpose: str, *address: int, device: str | torch.device = "cpu") -> torch.Generator:

@@ -113,9 +113,10 @@ class History:
             reward=grow(self.reward, reward),
             length=self.length + took_place,
             propensity=propensity,
-            feedback={name: grow(self.feedback[name], value) for name, value in (feedback or {}).items()}
-            if self.feedback
-            else {name: value[:, None] for name, value in (feedback or {}).items() if self.steps == 0},
+            feedback={
+                name: grow(self.feedback[name], value) if self.steps else value[:, None]
+                for name, value in (feedback or {}).items()
+            },
             memo=dict(self.memo),
         )
 
@@ -137,15 +138,8 @@ class History:
         def move(value: Tensor | None) -> Any:
             return None if value is None else value.to(device)
 
-        return replace(
-            self,
-            **{
-                name: move(getattr(self, name))
-                for name in ("items", "reward", "length", "session", "propensity", "terminated")
-            },
-            **{
-                name: {key: move(value) for key, value in getattr(self, name).items()}
-                for name in ("feedback", "context", "user")
-            },
-            memo={},
-        )
+        tensors = ("items", "reward", "length", "session", "propensity", "terminated")
+        mappings = ("feedback", "context", "user")
+        moved: dict[str, Any] = {name: move(getattr(self, name)) for name in tensors}
+        moved |= {name: {key: move(value) for key, value in getattr(self, name).items()} for name in mappings}
+        return replace(self, memo={}, **moved)
