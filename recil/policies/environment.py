@@ -1,0 +1,32 @@
+"""What a policy can be rolled out in: a fitted world, a built world, an exact world."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from recil.logs.history import History
+from recil.policies.protocol import Policy
+from recil.random import Streams
+
+
+class Environment(Protocol):
+    """Sessions of at most `horizon` steps with slates of `slate_size` out of `catalogue` items."""
+
+    @property
+    def catalogue(self) -> int: ...
+
+    @property
+    def slate_size(self) -> int: ...
+
+    @property
+    def horizon(self) -> int: ...
+
+    def rollout(self, policy: Policy, sessions: Tensor, streams: Streams) -> History:
+        """Sessions under `policy`, with its propensities and `terminated`.
+
+        sessions: int64 [B], the addresses: a session meets the same user with the same moods under every policy and in
+        every batch. Nothing is differentiated.
+        """
+        ...
