@@ -1,0 +1,202 @@
+"""Fitting users to a log by maximum likelihood, through the same story that simulates them.
+
+A session's type is latent: its likelihood is the mixture over types, exact by scoring the session under each of them.
+Parameters carry Gaussian priors (maximum a posteriori), so that a short log does not overfit; a log of sessions the
+gradient never saw decides when to stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recil.errors import InputError
+from recil.logs.session_log import SessionLog
+from recil.policies.inputs import features_of
+from recil.random import Streams
+from recil.sim.behaviour import Behaviour, UserLayout
+from recil.sim.user_config import UserConfig
+from recil.sim.users import Starts, UserModel, item_columns_of, score
+
+Metrics = Callable[[int, Mapping[str, float]], None]
+
+
+def layout_of(log: SessionLog, config: UserConfig) -> UserLayout:
+    """What the log says about the shape of its users."""
+    several = bool(((log.reward > 0).sum(-1) > 1).any())
+    if config.choice == "multinomial" and several:
+        raise InputError(
+            "users.choice", '"multinomial", but the log has slates with two clicks', 'use "independent" or "auto"'
+        )
+    return UserLayout(
+        catalogue=log.catalogue,
+        slate_size=log.slate_size,
+        types=config.types,
+        dimension=config.dimension,
+        multinomial=config.choice != "independent" and not several,
+        leaves=int(log.lengths.max()) > 1,
+        hazard_steps=min(config.horizon, int(log.lengths.max())),
+        items=features_of(log.item_features),
+        users=features_of(log.user_features),
+        contexts=features_of(log.context),
+    )
+
+
+def check_rewards(log: SessionLog) -> None:
+    """Simulated users click or do not: rewards must be 0 or 1, and some must be 1."""
+    odd = ~np.isin(log.reward, (0.0, 1.0))
+    if odd.any():
+        value = float(log.reward[odd][0])
+        raise InputError(
+            "reward",
+            f"{int(odd.sum())} values are neither 0 nor 1, the first is {value}",
+            "name a 0/1 column with reward=",
+        )
+    if not log.reward.any():
+        raise InputError(
+            "reward",
+            "no click in the whole log: users cannot be fitted to it",
+            "choose another reward column or a longer log",
+        )
+
+
+def log_prior(behaviour: Behaviour, config: UserConfig) -> Tensor:
+    """Log-density of the parameters under their Gaussian priors, up to a constant."""
+
+    def gaussian(values: Tensor, scale: float) -> Tensor:
+        return -0.5 * (values / scale).square().sum()
+
+    total = gaussian(behaviour.item_vector, config.vector_scale) + gaussian(behaviour.item_appeal, config.appeal_scale)
+    for effects in (behaviour.item_effects, behaviour.user_effects, behaviour.context_effects):
+        for table in effects.tables:
+            total = total + gaussian(table, config.effect_scale)
+    for parameter in (behaviour.type_home, behaviour.type_appeal, behaviour.type_hazard):
+        total = total + gaussian(parameter, 1.0)
+    return total + gaussian(behaviour.position, 0.5) + gaussian(behaviour.hazard_step, 0.5)
+
+
+def session_log_prob(
+    behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: SessionLog, chosen: np.ndarray
+) -> Tensor:
+    """[B]: log-probability of what users did in these sessions, given what they were shown."""
+    by_kind, _ = score(behaviour, item_columns, log.batch(chosen))
+    return torch.logsumexp(by_kind + behaviour.type_log_prior(), -1)
+
+
+def by_length(log: SessionLog, chosen: np.ndarray, size: int) -> list[np.ndarray]:
+    """The chosen sessions in groups of at most `size` and of like length, so that little is padded."""
+    ordered = chosen[np.argsort(log.lengths[chosen], kind="stable")]
+    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
+
+
+def _start_at_rates(behaviour: Behaviour, log: SessionLog, config: UserConfig) -> None:
+    """Begin at the log's own rates of clicking (overall and by item) and leaving, so that no step is spent on them.
+
+    An item's rate is shrunk as its prior says: a standard deviation of s in log-odds is worth 1 / s² clicks.
+    """
+    shown = log.items[log.items >= 0]
+    clicks = np.bincount(shown, log.reward[log.items >= 0], log.catalogue)
+    impressions = np.bincount(shown, minlength=log.catalogue)
+    rate = min(max(clicks.sum() / impressions.sum(), 1e-6), 1 - 1e-6)
+    worth = config.appeal_scale**-2
+    appeal = np.log((clicks + worth) / (impressions * rate + worth))
+    ends = log.sessions if log.terminated is None else int(log.terminated.sum())
+    leaving = min(max(ends / log.steps, 1e-4), 1 - 1e-4)
+    with torch.no_grad():
+        behaviour.appeal.fill_(math.log(rate / (1 - rate)))
+        behaviour.item_appeal.copy_(torch.from_numpy(appeal))
+        behaviour.hazard.fill_(math.log(leaving / (1 - leaving)))
+
+
+def fit_users(
+    log: SessionLog, config: UserConfig | None = None, seed: int = 0, *, on_metrics: Metrics | None = None
+) -> UserModel:
+    """Simulated users that behave like the log's.
+
+    on_metrics is called after each epoch with `users/nll` and `users/held_out_nll`, per session, in nats.
+    Raises InputError when rewards are not 0/1, none is 1, or there are too few sessions to hold some out.
+    """
+    config = config or UserConfig()
+    check_rewards(log)
+    if log.sessions < 10:
+        raise InputError("log", f"{log.sessions} sessions are too few to fit users to", "bring at least 10")
+    streams = Streams(seed)
+    behaviour = Behaviour(layout_of(log, config), streams)
+    _start_at_rates(behaviour, log, config)
+    item_columns = item_columns_of(log)
+    shuffled = streams.numpy("users.held_out").permutation(log.sessions)
+    held_out, train = np.split(shuffled, [max(1, int(config.held_out * log.sessions))])
+    report = _optimise(behaviour, item_columns, log, (train, held_out), config, streams, on_metrics)
+    return UserModel(behaviour, starts_of(behaviour, item_columns, log), log.item_ids, item_columns, report)
+
+
+def _optimise(
+    behaviour: Behaviour,
+    item_columns: Mapping[str, Tensor],
+    log: SessionLog,
+    parts: tuple[np.ndarray, np.ndarray],
+    config: UserConfig,
+    streams: Streams,
+    on_metrics: Metrics | None,
+) -> dict[str, float]:
+    train, held_out = parts
+    optimiser = torch.optim.Adam(behaviour.parameters(), lr=config.learning_rate)
+    total = config.epochs * math.ceil(len(train) / config.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total, eta_min=config.learning_rate / 10)
+    best, best_epoch, kept = math.inf, 0, {name: value.clone() for name, value in behaviour.state_dict().items()}
+    for epoch in range(1, config.epochs + 1):
+        seen = 0.0
+        order = streams.numpy("users.order", epoch).permutation(train)
+        for first in range(0, len(order), config.batch):
+            chosen = order[first : first + config.batch]
+            # A step sees sessions of all lengths; they are scored in groups of like length only to save padding.
+            groups = by_length(log, chosen, max(64, config.batch // 4))
+            likelihood = torch.cat([session_log_prob(behaviour, item_columns, log, group) for group in groups])
+            loss = -likelihood.mean() - log_prior(behaviour, config) / len(train)
+            if not torch.isfinite(loss):
+                names = [str(log.session_ids[session]) for session in chosen[:3]]
+                raise InputError(
+                    "fit_users",
+                    f"loss {float(loss)} in epoch {epoch}, batch of sessions {names}, ...",
+                    "lower users.learning_rate",
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            seen -= float(likelihood.detach().sum())
+        with torch.no_grad():
+            groups = by_length(log, held_out, config.batch)
+            scores = [session_log_prob(behaviour, item_columns, log, group).double().sum() for group in groups]
+            outside = -float(sum(scores)) / len(held_out)
+        if on_metrics:
+            on_metrics(epoch, {"users/nll": seen / len(train), "users/held_out_nll": outside})
+        if outside < best:
+            best, best_epoch = outside, epoch
+            kept = {name: value.clone() for name, value in behaviour.state_dict().items()}
+        elif epoch - best_epoch >= config.patience:
+            break
+    behaviour.load_state_dict(kept)
+    behaviour.requires_grad_(False)
+    return {"epochs": float(best_epoch), "held_out_nll": best, "sessions": float(log.sessions)}
+
+
+def starts_of(behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: SessionLog) -> Starts:
+    """The starts of the log's own sessions: types given what they did, user columns, contexts."""
+    everything = np.arange(log.sessions)
+    kinds = torch.zeros(log.sessions, behaviour.layout.types)
+    with torch.no_grad():
+        for chosen in by_length(log, everything, 2048):
+            by_kind, _ = score(behaviour, item_columns, log.batch(chosen))
+            kinds[torch.from_numpy(chosen)] = torch.softmax(by_kind + behaviour.type_log_prior(), -1)
+    rows, inside = log.rows(everything)
+    context = {}
+    for name, column in log.context.items():
+        values = column.tensor(rows)
+        context[name] = torch.where(torch.from_numpy(inside), values, torch.zeros((), dtype=values.dtype))
+    user = {name: column.tensor(everything) for name, column in log.user_features.items()}
+    return Starts(kinds, user, context, torch.from_numpy(log.lengths))

@@ -1,0 +1,53 @@
+"""What fitted users predict for logged sessions, step by step, from what was seen before each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from recil.logs.session_log import SessionLog
+from recil.sim.fit import by_length
+from recil.sim.stories import CLICKS, LEAVES
+from recil.sim.users import UserModel
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions for a log's own steps, each from the steps before it (and, for leaving, the clicks of the step).
+
+    click     float64 [N, K], probability of a click on each item shown, 0 at pads
+    leave     float64 [N], probability that the session ends after the step
+    log_prob  float64 [S], log-probability of each session's clicks and end
+    """
+
+    click: np.ndarray
+    leave: np.ndarray
+    log_prob: np.ndarray
+
+
+@torch.no_grad()
+def predict(users: UserModel, log: SessionLog, batch: int = 1024) -> Predictions:
+    """One-step-ahead predictions: types are weighed by what the session has shown of them so far."""
+    kinds = users.behaviour.layout.types
+    click = np.zeros(log.items.shape)
+    leave = np.zeros(log.steps)
+    total = np.zeros(log.sessions)
+    prior = users.behaviour.type_log_prior()
+    for chosen in by_length(log, np.arange(log.sessions), batch):
+        by_kind, scored = users.log_prob(log.batch(chosen))
+        shape = (scored.by_step.shape[0], len(chosen), kinds)
+        clicked, left = scored.fields[CLICKS].reshape(shape), scored.fields[LEAVES].reshape(shape)
+        after = prior + (clicked + left).cumsum(0)
+        before = torch.cat([prior.expand(1, len(chosen), kinds), after[:-1]])
+        click_probs = torch.stack([step.probs for step in scored.distributions[CLICKS]])
+        leave_probs = torch.stack([step.probs for step in scored.distributions[LEAVES]]).reshape(shape)
+        weights = torch.softmax(before, -1)
+        rows, inside = log.rows(chosen)
+        mixed = (click_probs.reshape(*shape, -1) * weights[..., None]).sum(2).transpose(0, 1)
+        ends = (leave_probs * torch.softmax(before + clicked, -1)).sum(2).transpose(0, 1)
+        click[rows[inside]] = mixed.double().numpy()[inside]
+        leave[rows[inside]] = ends.double().numpy()[inside]
+        total[chosen] = torch.logsumexp(by_kind + prior, -1).double().numpy()
+    return Predictions(click, leave, total)

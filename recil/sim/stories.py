@@ -1,0 +1,153 @@
+"""Stories: how users, slates and time are wired together. One half is shared by fitting and simulating.
+
+`responses` makes the users' half of a network around any variable that shows slates. With logged slates it is the story
+that fitting scores; with a recommender it is the story that simulation draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from recsim_ng.core.network import Network
+from recsim_ng.core.value import Value, ValueSpec
+from recsim_ng.core.variable import Variable, value
+from recsim_ng.lib.data import SlicedValue, data_variable
+from torch import Tensor
+
+from recil.logs.history import History
+from recil.policies.protocol import Policy
+from recil.random import Streams
+from recil.sim.behaviour import Behaviour, Catalogue, Mood, Traits
+from recil.sim.fields import Field, RandomField
+
+CLICKS = "response.clicks"
+LEAVES = "departure.leaves"
+
+
+def _static(name: str, make: Callable[[], Value], fields: tuple[str, ...]) -> Variable:
+    variable = Variable(name, ValueSpec(**{field: Field() for field in fields}))
+    variable.initial_value = value(make)
+    return variable
+
+
+def _context(model: Behaviour, slate: Value) -> Mapping[str, Tensor]:
+    return {spec.name: slate.get(f"context.{spec.name}") for spec in model.layout.contexts}
+
+
+def responses(
+    model: Behaviour,
+    slate: Variable,
+    item_columns: Mapping[str, Tensor],
+    kind: Tensor,
+    user_columns: Mapping[str, Tensor],
+) -> list[Variable]:
+    """The users' half of a story: catalogue, traits, clock, mood, response (random), aftermath, departure (random).
+
+    slate: a variable with the fields items [B, K] and context.*; kind: int64 [B], the users' types.
+    """
+    catalogue = _static("catalogue", lambda: Value(**model.catalogue(item_columns)._asdict()), Catalogue._fields)
+    traits = _static("traits", lambda: Value(**model.traits(kind, user_columns)._asdict()), Traits._fields)
+    clock = Variable("clock", ValueSpec(step=Field()))
+    clock.initial_value = value(lambda: Value(step=0))
+    clock.value = value(lambda before: Value(step=before.get("step") + 1), (clock.previous,))
+
+    mood = Variable("mood", ValueSpec(**{name: Field() for name in Mood._fields}))
+    aftermath = Variable("aftermath", ValueSpec(**{name: Field() for name in Mood._fields}))
+    departure = Variable("departure", ValueSpec(leaves=RandomField()))
+    response = Variable("response", ValueSpec(clicks=RandomField()))
+
+    mood.initial_value = value(lambda who: Value(**model.mood_at_start(Traits(**who.as_dict))._asdict()), (traits,))
+    mood.value = value(lambda after: after, (aftermath.previous,))
+    response.value = value(
+        lambda items, who, now, shown: Value(
+            clicks=model.clicks(
+                Catalogue(**items.as_dict),
+                Traits(**who.as_dict),
+                Mood(**now.as_dict),
+                shown.get("items"),
+                _context(model, shown),
+            )
+        ),
+        (catalogue, traits, mood, slate),
+    )
+    aftermath.value = value(
+        lambda items, who, now, shown, did: Value(
+            **model.advance(
+                Catalogue(**items.as_dict),
+                Traits(**who.as_dict),
+                Mood(**now.as_dict),
+                shown.get("items"),
+                did.get("clicks"),
+            )._asdict()
+        ),
+        (catalogue, traits, mood, slate, response),
+    )
+    departure.value = value(
+        lambda who, after, shown, did, time: Value(
+            leaves=model.leaving(
+                Traits(**who.as_dict), Mood(**after.as_dict), shown.get("items"), did.get("clicks"), time.get("step")
+            )
+        ),
+        (traits, aftermath, slate, response, clock),
+    )
+    return [catalogue, traits, clock, mood, slate, response, aftermath, departure]
+
+
+def _slate_spec(model: Behaviour, **fields: Field) -> ValueSpec:
+    return ValueSpec(items=Field(), **fields, **{f"context.{spec.name}": Field() for spec in model.layout.contexts})
+
+
+def logged_story(model: Behaviour, sessions: History, item_columns: Mapping[str, Tensor], kind: Tensor) -> Network:
+    """Users respond to logged slates: what fitting and validation score. kind: int64 [B]."""
+    slices = {"items": sessions.items.transpose(0, 1)}
+    slices |= {f"context.{spec.name}": sessions.context[spec.name].transpose(0, 1) for spec in model.layout.contexts}
+    slate = data_variable("slate", _slate_spec(model), SlicedValue(Value(**slices)))
+    return Network(responses(model, slate, item_columns, kind, sessions.user))
+
+
+def recommended_story(
+    model: Behaviour,
+    policy: Policy,
+    start: History,
+    item_columns: Mapping[str, Tensor],
+    kind: Tensor,
+    streams: Streams,
+) -> Network:
+    """Users respond to a policy: what simulation draws.
+
+    start: empty histories of the sessions, with user columns and contexts [B, H]. Users who have left are shown
+    nothing. The `history` variable holds the sessions before the current slate.
+    """
+    history = Variable("history", ValueSpec(sessions=Field()))
+    presence = Variable("presence", ValueSpec(present=Field()))
+    slate = Variable("slate", _slate_spec(model, propensity=Field()))
+
+    def show(past: Value, here: Value) -> Value:
+        sessions: History = past.get("sessions")
+        offered = policy.sample(sessions, start.slate_size, streams)
+        present = here.get("present")[:, None]
+        step = sessions.steps
+        contexts = {f"context.{spec.name}": sessions.context[spec.name][:, step] for spec in model.layout.contexts}
+        return Value(
+            items=torch.where(present, offered.items, -1),
+            propensity=torch.where(present, offered.log_prob.exp(), 1.0),
+            **contexts,
+        )
+
+    slate.value = value(show, (history, presence))
+    users = responses(model, slate, item_columns, kind, start.user)
+    by_name = {variable.name: variable for variable in users}
+    history.initial_value = value(lambda: Value(sessions=start))
+    history.value = value(
+        lambda past, shown, did: Value(
+            sessions=past.get("sessions").append(shown.get("items"), did.get("clicks"), shown.get("propensity"))
+        ),
+        (history.previous, slate.previous, by_name["response"].previous),
+    )
+    presence.initial_value = value(lambda: Value(present=torch.ones_like(kind, dtype=torch.bool)))
+    presence.value = value(
+        lambda here, gone: Value(present=here.get("present") & (gone.get("leaves") == 0)),
+        (presence.previous, by_name["departure"].previous),
+    )
+    return Network([*users, history, presence])

@@ -1,0 +1,46 @@
+"""What can be set about fitted users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class UserConfig:
+    """How users are modelled and fitted."""
+
+    types: int = 6
+    """Latent kinds of user; each has its own interests, readiness to click and readiness to leave."""
+    dimension: int = 8
+    """Size of the interest vector."""
+    choice: Literal["auto", "multinomial", "independent"] = "auto"
+    """At most one click per slate, or each item by itself; auto: the first, unless the log has slates with two."""
+    epochs: int = 40
+    """Most passes over the sessions; held-out likelihood stops earlier."""
+    batch: int = 512
+    """Sessions per gradient step."""
+    learning_rate: float = 0.01
+    """Of Adam; it falls to a tenth along a cosine."""
+    patience: int = 4
+    """Epochs without a better held-out likelihood before the fit stops."""
+    held_out: float = 0.1
+    """Share of the sessions that decide when to stop."""
+    vector_scale: float = 0.2
+    """Prior standard deviation of an item vector's entries."""
+    appeal_scale: float = 0.7
+    """Prior standard deviation of an item's own appeal, in log-odds."""
+    effect_scale: float = 0.2
+    """Prior standard deviation of what a user's, item's or context's column adds, in log-odds."""
+    horizon: int = 20
+    """Steps with a leaving rate of their own; later steps share the last one's."""
+
+    def __post_init__(self) -> None:
+        for name in ("types", "dimension", "epochs", "batch", "patience", "horizon"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"users.{name} = {getattr(self, name)}: wanted at least 1")
+        for name in ("learning_rate", "vector_scale", "appeal_scale", "effect_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"users.{name} = {getattr(self, name)}: wanted above 0")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"users.held_out = {self.held_out}: wanted between 0 and 1")

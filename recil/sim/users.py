@@ -1,0 +1,108 @@
+"""Users fitted to a log: their behaviour, and the sessions' own starts to draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recil.logs.history import History
+from recil.logs.session_log import SessionLog
+from recil.random import Streams
+from recil.sim.behaviour import Behaviour
+from recil.sim.runtime import LogProb, TorchRuntime
+from recil.sim.stories import CLICKS, LEAVES, logged_story
+
+
+@dataclass(frozen=True)
+class Starts:
+    """How the log's sessions begin; a simulated session begins like one of them.
+
+    kinds     [S, M], probability of each user type given the whole session
+    user      name -> [S], the session's user columns
+    context   name -> [S, C], the contexts of its steps; lengths int64 [S] says how many, later steps repeat them
+    """
+
+    kinds: Tensor
+    user: Mapping[str, Tensor] = field(default_factory=dict)
+    context: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: Tensor | None = None
+
+    def draw(self, sessions: Tensor, slate_size: int, horizon: int, streams: Streams) -> tuple[Tensor, History]:
+        """Types (int64 [B]) and empty histories of the sessions at these addresses."""
+        uniforms = streams.uniform("start", sessions, count=2, dtype=torch.float64)
+        chosen = (uniforms[:, 0] * self.kinds.shape[0]).long()
+        edges = self.kinds[chosen].double().cumsum(-1)
+        kind = (edges < uniforms[:, 1:] * edges[:, -1:]).sum(-1).clamp(max=self.kinds.shape[1] - 1)
+        context = {}
+        if self.context:
+            assert self.lengths is not None
+            steps = torch.arange(horizon) % self.lengths[chosen][:, None]
+            context = {name: values[chosen].gather(1, steps) for name, values in self.context.items()}
+        user = {name: values[chosen] for name, values in self.user.items()}
+        return kind, History.start(sessions, slate_size, user, context)
+
+
+@dataclass(frozen=True)
+class UserModel:
+    """Fitted users. report: what the fit saw of itself (epochs, held-out negative log-likelihood per session, ...)."""
+
+    behaviour: Behaviour
+    starts: Starts
+    item_ids: np.ndarray
+    item_columns: Mapping[str, Tensor]
+    report: Mapping[str, float] = field(default_factory=dict)
+
+    def log_prob(self, sessions: History) -> tuple[Tensor, LogProb]:
+        """Score sessions under every type: log p(session | type), [B, M]; and the parts, B * M rows, type fastest."""
+        return score(self.behaviour, self.item_columns, sessions)
+
+    def kinds(self, sessions: History) -> Tensor:
+        """[B, M]: probability of each type given the whole session."""
+        with torch.no_grad():
+            by_kind, _ = self.log_prob(sessions)
+        return torch.softmax(by_kind + self.behaviour.type_log_prior(), -1)
+
+
+def observations(sessions: History, leaves: bool) -> dict[str, Tensor]:
+    """What a log says about users: clicks [T, B, K] and departures [T, B].
+
+    Where a log does not say whether a session's end was the user's choice, it counts as one.
+    """
+    clicks = (sessions.reward > 0).to(sessions.reward.dtype).transpose(0, 1)
+    last = torch.arange(sessions.steps)[:, None] == sessions.length - 1
+    if sessions.terminated is not None:
+        last = last & sessions.terminated
+    return {CLICKS: clicks, LEAVES: (last & torch.tensor(leaves)).to(clicks.dtype)}
+
+
+def score(behaviour: Behaviour, item_columns: Mapping[str, Tensor], sessions: History) -> tuple[Tensor, LogProb]:
+    """Log p(session | type), [B, M], through the story that simulates; and the parts, with B * M rows, type fastest."""
+    kinds = behaviour.layout.types
+    rows = torch.arange(sessions.batch).repeat_interleave(kinds)
+    wide = rows_of(sessions, rows)
+    network = logged_story(behaviour, wide, item_columns, torch.arange(kinds).repeat(sessions.batch))
+    scored = TorchRuntime(network).log_prob(observations(wide, behaviour.layout.leaves), sessions.steps)
+    return scored.total.reshape(sessions.batch, kinds), scored
+
+
+def rows_of(sessions: History, rows: Tensor) -> History:
+    """The sessions at these positions of the batch, in this order, repeats allowed."""
+    return History(
+        items=sessions.items[rows],
+        reward=sessions.reward[rows],
+        length=sessions.length[rows],
+        session=sessions.session[rows],
+        context={name: values[rows] for name, values in sessions.context.items()},
+        user={name: values[rows] for name, values in sessions.user.items()},
+        terminated=None if sessions.terminated is None else sessions.terminated[rows],
+    )
+
+
+def item_columns_of(log: SessionLog) -> dict[str, Tensor]:
+    """The items table as tensors, name -> [A] or [A, M]."""
+    everything = np.arange(log.catalogue)
+    return {name: column.tensor(everything) for name, column in log.item_features.items()}

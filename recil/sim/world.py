@@ -1,0 +1,62 @@
+"""A world to recommend in: simulated users and a horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from recil.errors import InputError
+from recil.logs.history import History
+from recil.policies.protocol import Policy
+from recil.random import Streams
+from recil.sim.runtime import Drawn, TorchRuntime
+from recil.sim.stories import recommended_story
+from recil.sim.users import UserModel
+
+
+@dataclass(frozen=True)
+class World:
+    """Users met for at most `horizon` steps, with slates of `slate_size` items (None: as in the log)."""
+
+    users: UserModel
+    horizon: int
+    slate_size: int = 0
+
+    def __post_init__(self) -> None:
+        logged = self.users.behaviour.layout.slate_size
+        if self.slate_size == 0:
+            object.__setattr__(self, "slate_size", logged)
+        if self.horizon < 1:
+            raise InputError("world.horizon", f"{self.horizon}", "wanted at least 1 step")
+        if not 1 <= self.slate_size <= logged:
+            raise InputError(
+                "world.slate_size",
+                f"{self.slate_size}",
+                f"users were seen with slates of {logged}; wanted 1 to {logged}",
+            )
+
+    @property
+    def catalogue(self) -> int:
+        return self.users.behaviour.layout.catalogue
+
+    @torch.no_grad()
+    def rollout(self, policy: Policy, sessions: Tensor, streams: Streams) -> History:
+        """Sessions under `policy`; see Environment."""
+        if policy.catalogue != self.catalogue:
+            raise InputError(
+                "policy", f"{policy.catalogue} items, the world has {self.catalogue}", "fit both on one catalogue"
+            )
+        kind, start = self.users.starts.draw(sessions, self.slate_size, self.horizon, streams)
+        network = recommended_story(self.users.behaviour, policy, start, self.users.item_columns, kind, streams)
+        runtime = TorchRuntime(network, Drawn(streams, sessions))
+        for number, now in enumerate(runtime.steps()):
+            left = now["departure"].get("leaves") > 0
+            present = now["presence"].get("present")
+            if number + 1 == self.horizon or not bool((present & ~left).any()):
+                break
+        # The history variable stands before the last slate; what happened on that slate is still to be added.
+        shown, clicked = now["slate"], now["response"].get("clicks")
+        done = now["history"].get("sessions").append(shown.get("items"), clicked, shown.get("propensity"))
+        return replace(done, terminated=~(present & ~left), memo={})
