@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from recil.logs.history import PAD, History
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from recil.logs.summary import LogSummary
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Column:
         return values if self.categories is None else values.long()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SessionLog:
     """S sessions, N steps in all, slates of up to K items out of a catalogue of A.
 
@@ -49,7 +57,7 @@ class SessionLog:
     offsets        int64 [S + 1], session s owns the steps offsets[s] to offsets[s + 1] - 1
     session_ids    [S]
     propensity     float32 [N, K] or None, in (0, 1], 1 at pads: probability of the item given those before it
-    timestamp      int64 [N] or None, any unit, increasing within a session
+    timestamp      int64 [N] or None, any unit, never decreasing within a session
     user_ids       [S] or None
     terminated     bool [S] or None: the user left after the last step (False: the log was cut)
     feedback       name -> Column [N, K], seen after the slate
@@ -57,6 +65,9 @@ class SessionLog:
     user_features  name -> Column [S] (columns `user_*`)
     item_features  name -> Column [A] or [A, M] (columns `item_*`)
     notes          what the reader counted or set aside, in words -> number
+    reward_name    the column of the table that is the reward
+
+    Two logs are equal when their contents are (`digest`); notes do not count.
     """
 
     item_ids: np.ndarray
@@ -73,6 +84,7 @@ class SessionLog:
     user_features: Mapping[str, Column] = field(default_factory=dict)
     item_features: Mapping[str, Column] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
+    reward_name: str = "click"
 
     def __post_init__(self) -> None:
         steps, sessions = self.items.shape[0], len(self.offsets) - 1
@@ -158,3 +170,63 @@ class SessionLog:
             user={name: source.tensor(chosen) for name, source in self.user_features.items()},
             terminated=None if self.terminated is None else torch.from_numpy(self.terminated[chosen]),
         )
+
+    @staticmethod
+    def from_frame(
+        frame: pd.DataFrame, items: pd.DataFrame | None = None, reward: str = "click", **options: Any
+    ) -> SessionLog:
+        """A log from a table with one row per item shown; see `recil.logs.table.from_frame`, which has all options."""
+        from recil.logs.table import from_frame
+
+        return from_frame(frame, items, reward, **options)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The long table, one row per item shown: the inverse of `from_frame`."""
+        from recil.logs.table import to_frame
+
+        return to_frame(self)
+
+    def items_frame(self) -> pd.DataFrame:
+        """The catalogue and its features as a table, one row per item."""
+        from recil.logs.items import items_frame
+
+        return items_frame(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the log as a folder that `read_log` reads, whole or not at all; an older log there is replaced."""
+        from recil.logs.storage import save
+
+        return save(self, Path(path))
+
+    def split(
+        self, by: Literal["time", "session"] = "time", test: float = 0.2, at: int | None = None, seed: int = 0
+    ) -> tuple[SessionLog, SessionLog]:
+        """Two logs over the same catalogue, to learn from and to judge by; see `recil.logs.split`."""
+        from recil.logs.split import split
+
+        return split(self, by, test, at, seed)
+
+    def select(self, sessions: np.ndarray | Sequence[int]) -> SessionLog:
+        """The log of these sessions (positions int [B] in this order, or a mask bool [S]), same catalogue."""
+        from recil.logs.select import select
+
+        return select(self, np.asarray(sessions))
+
+    def summary(self) -> LogSummary:
+        """What is in the log, printed as a table of at most 80 columns."""
+        from recil.logs.summary import summarise
+
+        return summarise(self)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of the content, the same on every machine; notes do not count."""
+        from recil.logs.digest import content_digest
+
+        return content_digest(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, SessionLog) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)

@@ -8,7 +8,7 @@ gradient never saw decides when to stop.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from recil.logs.session_log import SessionLog
 from recil.policies.inputs import features_of
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour, UserLayout
+from recil.sim.optimise import Metrics, by_length, optimise
+from recil.sim.rates import baselines_of
 from recil.sim.user_config import UserConfig
-from recil.sim.users import Starts, UserModel, item_columns_of, score
-
-Metrics = Callable[[int, Mapping[str, float]], None]
+from recil.sim.users import Starts, UserModel, ends_of, item_columns_of, score
 
 
 def layout_of(log: SessionLog, config: UserConfig) -> UserLayout:
@@ -64,35 +64,6 @@ def check_rewards(log: SessionLog) -> None:
         )
 
 
-def log_prior(behaviour: Behaviour, config: UserConfig) -> Tensor:
-    """Log-density of the parameters under their Gaussian priors, up to a constant."""
-
-    def gaussian(values: Tensor, scale: float) -> Tensor:
-        return -0.5 * (values / scale).square().sum()
-
-    total = gaussian(behaviour.item_vector, config.vector_scale) + gaussian(behaviour.item_appeal, config.appeal_scale)
-    for effects in (behaviour.item_effects, behaviour.user_effects, behaviour.context_effects):
-        for table in effects.tables:
-            total = total + gaussian(table, config.effect_scale)
-    for parameter in (behaviour.type_home, behaviour.type_appeal, behaviour.type_hazard):
-        total = total + gaussian(parameter, 1.0)
-    return total + gaussian(behaviour.position, 0.5) + gaussian(behaviour.hazard_step, 0.5)
-
-
-def session_log_prob(
-    behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: SessionLog, chosen: np.ndarray
-) -> Tensor:
-    """[B]: log-probability of what users did in these sessions, given what they were shown."""
-    by_kind, _ = score(behaviour, item_columns, log.batch(chosen))
-    return torch.logsumexp(by_kind + behaviour.type_log_prior(), -1)
-
-
-def by_length(log: SessionLog, chosen: np.ndarray, size: int) -> list[np.ndarray]:
-    """The chosen sessions in groups of at most `size` and of like length, so that little is padded."""
-    ordered = chosen[np.argsort(log.lengths[chosen], kind="stable")]
-    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
-
-
 def _start_at_rates(behaviour: Behaviour, log: SessionLog, config: UserConfig) -> None:
     """Begin at the log's own rates of clicking (overall and by item) and leaving, so that no step is spent on them.
 
@@ -104,8 +75,7 @@ def _start_at_rates(behaviour: Behaviour, log: SessionLog, config: UserConfig) -
     rate = min(max(clicks.sum() / impressions.sum(), 1e-6), 1 - 1e-6)
     worth = config.appeal_scale**-2
     appeal = np.log((clicks + worth) / (impressions * rate + worth))
-    ends = log.sessions if log.terminated is None else int(log.terminated.sum())
-    leaving = min(max(ends / log.steps, 1e-4), 1 - 1e-4)
+    leaving = min(max(float(ends_of(log).mean()), 1e-4), 1 - 1e-4)
     with torch.no_grad():
         behaviour.appeal.fill_(math.log(rate / (1 - rate)))
         behaviour.item_appeal.copy_(torch.from_numpy(appeal))
@@ -130,59 +100,17 @@ def fit_users(
     item_columns = item_columns_of(log)
     shuffled = streams.numpy("users.held_out").permutation(log.sessions)
     held_out, train = np.split(shuffled, [max(1, int(config.held_out * log.sessions))])
-    report = _optimise(behaviour, item_columns, log, (train, held_out), config, streams, on_metrics)
-    return UserModel(behaviour, starts_of(behaviour, item_columns, log), log.item_ids, item_columns, report)
-
-
-def _optimise(
-    behaviour: Behaviour,
-    item_columns: Mapping[str, Tensor],
-    log: SessionLog,
-    parts: tuple[np.ndarray, np.ndarray],
-    config: UserConfig,
-    streams: Streams,
-    on_metrics: Metrics | None,
-) -> dict[str, float]:
-    train, held_out = parts
-    optimiser = torch.optim.Adam(behaviour.parameters(), lr=config.learning_rate)
-    total = config.epochs * math.ceil(len(train) / config.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total, eta_min=config.learning_rate / 10)
-    best, best_epoch, kept = math.inf, 0, {name: value.clone() for name, value in behaviour.state_dict().items()}
-    for epoch in range(1, config.epochs + 1):
-        seen = 0.0
-        order = streams.numpy("users.order", epoch).permutation(train)
-        for first in range(0, len(order), config.batch):
-            chosen = order[first : first + config.batch]
-            # A step sees sessions of all lengths; they are scored in groups of like length only to save padding.
-            groups = by_length(log, chosen, max(64, config.batch // 4))
-            likelihood = torch.cat([session_log_prob(behaviour, item_columns, log, group) for group in groups])
-            loss = -likelihood.mean() - log_prior(behaviour, config) / len(train)
-            if not torch.isfinite(loss):
-                names = [str(log.session_ids[session]) for session in chosen[:3]]
-                raise InputError(
-                    "fit_users",
-                    f"loss {float(loss)} in epoch {epoch}, batch of sessions {names}, ...",
-                    "lower users.learning_rate",
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            seen -= float(likelihood.detach().sum())
-        with torch.no_grad():
-            groups = by_length(log, held_out, config.batch)
-            scores = [session_log_prob(behaviour, item_columns, log, group).double().sum() for group in groups]
-            outside = -float(sum(scores)) / len(held_out)
-        if on_metrics:
-            on_metrics(epoch, {"users/nll": seen / len(train), "users/held_out_nll": outside})
-        if outside < best:
-            best, best_epoch = outside, epoch
-            kept = {name: value.clone() for name, value in behaviour.state_dict().items()}
-        elif epoch - best_epoch >= config.patience:
-            break
-    behaviour.load_state_dict(kept)
+    report = optimise(behaviour, item_columns, log, (train, held_out), config, streams, on_metrics)
     behaviour.requires_grad_(False)
-    return {"epochs": float(best_epoch), "held_out_nll": best, "sessions": float(log.sessions)}
+    return UserModel(
+        behaviour,
+        starts_of(behaviour, item_columns, log),
+        log.item_ids,
+        item_columns,
+        baselines_of(log),
+        float(ends_of(log).mean()),
+        report,
+    )
 
 
 def starts_of(behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: SessionLog) -> Starts:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recil.logs.session_log import SessionLog
-from recil.sim.fit import by_length
+from recil.sim.optimise import by_length
+from recil.sim.runtime import LogProb
 from recil.sim.stories import CLICKS, LEAVES
 from recil.sim.users import UserModel
 
@@ -27,6 +30,11 @@ class Predictions:
     log_prob: np.ndarray
 
 
+def probabilities(scored: LogProb, name: str) -> Tensor:
+    """[T, B, ...]: the probability of 1 that each observed value of a binary field was scored under."""
+    return torch.stack([cast(Any, step).probs for step in scored.distributions[name]])
+
+
 @torch.no_grad()
 def predict(users: UserModel, log: SessionLog, batch: int = 1024) -> Predictions:
     """One-step-ahead predictions: types are weighed by what the session has shown of them so far."""
@@ -41,8 +49,8 @@ def predict(users: UserModel, log: SessionLog, batch: int = 1024) -> Predictions
         clicked, left = scored.fields[CLICKS].reshape(shape), scored.fields[LEAVES].reshape(shape)
         after = prior + (clicked + left).cumsum(0)
         before = torch.cat([prior.expand(1, len(chosen), kinds), after[:-1]])
-        click_probs = torch.stack([step.probs for step in scored.distributions[CLICKS]])
-        leave_probs = torch.stack([step.probs for step in scored.distributions[LEAVES]]).reshape(shape)
+        click_probs = probabilities(scored, CLICKS)
+        leave_probs = probabilities(scored, LEAVES).reshape(shape)
         weights = torch.softmax(before, -1)
         rows, inside = log.rows(chosen)
         mixed = (click_probs.reshape(*shape, -1) * weights[..., None]).sum(2).transpose(0, 1)

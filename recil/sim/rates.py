@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,10 +13,10 @@ from recil.random import Streams
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
-def log_loss(probability: np.ndarray, clicked: np.ndarray) -> float:
-    """Mean negative log-likelihood of clicks, in nats. Probabilities of 0 and 1 are kept 1e-12 away."""
+def log_losses(probability: np.ndarray, clicked: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of each click or no click, in nats. Probabilities of 0 and 1 are kept 1e-12 away."""
     inside = np.clip(probability, 1e-12, 1 - 1e-12)
-    return float(-np.mean(np.where(clicked > 0, np.log(inside), np.log1p(-inside))))
+    return np.where(clicked > 0, -np.log(inside), -np.log1p(-inside))
 
 
 def group_codes(log: SessionLog, names: Sequence[str]) -> np.ndarray:
@@ -42,54 +42,81 @@ def group_codes(log: SessionLog, names: Sequence[str]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Smoothed rates of the groups along a chain from coarse to fine; each level is pulled towards the one before.
+class Level:
+    """Sums of one grouping. names: its columns; groups: sorted codes [G]; clicks, shown: [G]; strength: see Rates."""
 
-    names: the columns added level by level; strength: pseudo-impressions of the coarser level, one per level.
+    names: tuple[str, ...]
+    groups: np.ndarray
+    clicks: np.ndarray
+    shown: np.ndarray
+    strength: float
+
+    def pull(self, rate: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """The coarser level's rates [M], moved towards this level's where it has seen something."""
+        place = np.searchsorted(self.groups, codes).clip(max=len(self.groups) - 1)
+        known = self.groups[place] == codes
+        clicks, shown = np.where(known, self.clicks[place], 0.0), np.where(known, self.shown[place], 0.0)
+        return (clicks + self.strength * rate) / (shown + self.strength)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Smoothed rates of groups along a chain from coarse to fine.
+
+    Each level counts its coarser one as `strength` pseudo-impressions; the coarsest is the overall rate.
     """
 
-    names: tuple[tuple[str, ...], ...]
-    strength: tuple[float, ...]
     overall: float
-    levels: tuple[dict[int, tuple[float, float]], ...]
+    levels: tuple[Level, ...] = ()
 
     def predict(self, log: SessionLog) -> np.ndarray:
         """[M]: the rate for each item shown, in row order."""
         shown = log.items >= 0
         rate = np.full(int(shown.sum()), self.overall)
-        for names, strength, level in zip(self.names, self.strength, self.levels, strict=True):
-            groups, inverse = np.unique(group_codes(log, names)[shown], return_inverse=True)
-            sums = np.array([level.get(int(group), (0.0, 0.0)) for group in groups]).reshape(-1, 2)[inverse]
-            rate = (sums[:, 0] + strength * rate) / (sums[:, 1] + strength)
+        for level in self.levels:
+            rate = level.pull(rate, group_codes(log, level.names)[shown])
         return rate
 
 
-def _fit(log: SessionLog, names: tuple[tuple[str, ...], ...], strength: tuple[float, ...]) -> Rates:
+def _level(log: SessionLog, names: tuple[str, ...], strength: float) -> Level:
     shown = log.items >= 0
-    clicked = (log.reward[shown] > 0).astype(np.float64)
-    levels = []
-    for level in names:
-        groups, inverse = np.unique(group_codes(log, level)[shown], return_inverse=True)
-        clicks, counts = np.bincount(inverse, clicked), np.bincount(inverse).astype(float)
-        levels.append({int(group): (clicks[i], counts[i]) for i, group in enumerate(groups)})
-    return Rates(names, strength, float(clicked.mean()), tuple(levels))
+    groups, inverse = np.unique(group_codes(log, names)[shown], return_inverse=True)
+    clicks = np.bincount(inverse, (log.reward[shown] > 0).astype(np.float64))
+    return Level(names, groups, clicks, np.bincount(inverse).astype(np.float64), strength)
 
 
-def fit_rates(log: SessionLog, *names: tuple[str, ...], seed: int = 0) -> Rates:
-    """Rates along the chain `names`, e.g. fit_rates(log, ("tab",), ("item", "tab")).
+def _overall(log: SessionLog) -> float:
+    return float((log.reward[log.items >= 0] > 0).mean())
+
+
+def fit_rates(log: SessionLog, *chain: tuple[str, ...], seed: int = 0) -> Rates:
+    """Rates along a chain of groupings, e.g. fit_rates(log, ("context_tab",), ("item", "context_tab")).
 
     The strength of each level is the one that predicts a held-out fifth of the log's sessions best.
     """
+    if log.sessions < 2:
+        return Rates(_overall(log), tuple(_level(log, names, STRENGTHS[2]) for names in chain))
     order = Streams(seed).numpy("rates.held_out").permutation(log.sessions)
     cut = max(1, log.sessions // 5)
-    chosen: tuple[float, ...] = ()
-    if names and log.sessions > 1:
-        inner, outer = log.select(np.sort(order[cut:])), log.select(np.sort(order[:cut]))
-        clicked = outer.reward[outer.items >= 0]
-        for depth in range(1, len(names) + 1):
-            chosen += (
-                min(
-                    STRENGTHS, key=lambda s: log_loss(_fit(inner, names[:depth], (*chosen, s)).predict(outer), clicked)
-                ),
-            )
-    return _fit(log, names, chosen or (STRENGTHS[2],) * len(names))
+    inner, outer = log.select(np.sort(order[cut:])), log.select(np.sort(order[:cut]))
+    clicked = outer.reward[outer.items >= 0]
+    rate = np.full(len(clicked), _overall(inner))
+    levels: tuple[Level, ...] = ()
+    for names in chain:
+        codes = group_codes(outer, names)[outer.items >= 0]
+        coarse = _level(inner, names, 1.0)
+        pulled = {strength: replace(coarse, strength=strength).pull(rate, codes) for strength in STRENGTHS}
+        best = STRENGTHS[int(np.argmin([log_losses(pulled[strength], clicked).mean() for strength in STRENGTHS]))]
+        rate = pulled[best]
+        levels += (_level(log, names, best),)
+    return Rates(_overall(log), levels)
+
+
+def baselines_of(log: SessionLog) -> dict[str, Rates]:
+    """What users are held against: a constant, item rates, by position, and within the first categorical context."""
+    baselines = {"constant": fit_rates(log), "item rate": fit_rates(log, ("item",))}
+    if log.slate_size > 1:
+        baselines["item, position"] = fit_rates(log, ("position",), ("item", "position"))
+    for name in [name for name, column in log.context.items() if column.categories is not None][:1]:
+        baselines[f"item, {name.removeprefix('context_')}"] = fit_rates(log, (name,), ("item", name))
+    return baselines

@@ -30,7 +30,7 @@ class UserConfig:
     """Prior standard deviation of an item vector's entries."""
     appeal_scale: float = 0.7
     """Prior standard deviation of an item's own appeal, in log-odds."""
-    effect_scale: float = 0.2
+    effect_scale: float = 0.1
     """Prior standard deviation of what a user's, item's or context's column adds, in log-odds."""
     horizon: int = 20
     """Steps with a leaving rate of their own; later steps share the last one's."""

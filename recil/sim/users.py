@@ -13,6 +13,7 @@ from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
+from recil.sim.rates import Rates
 from recil.sim.runtime import LogProb, TorchRuntime
 from recil.sim.stories import CLICKS, LEAVES, logged_story
 
@@ -48,12 +49,20 @@ class Starts:
 
 @dataclass(frozen=True)
 class UserModel:
-    """Fitted users. report: what the fit saw of itself (epochs, held-out negative log-likelihood per session, ...)."""
+    """Fitted users.
+
+    item_columns   name -> [A] or [A, M], the items table
+    baselines      rates fitted to the same log, which the users must beat (recil.sim.card)
+    leaving_rate   sessions ended by the user, per step of that log
+    report         what the fit saw of itself (epochs, held-out negative log-likelihood per session)
+    """
 
     behaviour: Behaviour
     starts: Starts
     item_ids: np.ndarray
     item_columns: Mapping[str, Tensor]
+    baselines: Mapping[str, Rates] = field(default_factory=dict)
+    leaving_rate: float = 0.0
     report: Mapping[str, float] = field(default_factory=dict)
 
     def log_prob(self, sessions: History) -> tuple[Tensor, LogProb]:
@@ -65,6 +74,13 @@ class UserModel:
         with torch.no_grad():
             by_kind, _ = self.log_prob(sessions)
         return torch.softmax(by_kind + self.behaviour.type_log_prior(), -1)
+
+
+def ends_of(log: SessionLog) -> np.ndarray:
+    """float64 [N]: 1 at steps after which the user left. Where the log does not say why it ends, the user left."""
+    ends = np.zeros(log.steps)
+    ends[log.offsets[1:] - 1] = 1.0 if log.terminated is None else log.terminated
+    return ends
 
 
 def observations(sessions: History, leaves: bool) -> dict[str, Tensor]:

@@ -70,7 +70,7 @@ def test_entree(tmp_path: Path) -> None:
     assert log.item_ids[log.items.ravel()].tolist() == [0, 1, 2, 2, 1, 1]
     assert log.reward.ravel().tolist() == [0, 0, 1, 0, 0, 1]
     assert names(log.feedback["operation"]) == ["L", "N", None, "M", "L", None]
-    assert log.terminated.all()
+    assert log.terminated.all() and log.notes == {}
     assert log.timestamp.tolist() == [86400, 86400, 86400, 86409, 86410, 86410]
     assert names(log.user_features["user_entry_city"]) == ["form", "C", "B"]
     assert names(log.user_features["user_entry_point"]) == ["0", "10C", "10B"]

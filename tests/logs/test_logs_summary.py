@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,6 @@ def test_the_digest_does_not_see_notes_pads_or_the_width_of_integers() -> None:
 
 def test_the_digest_is_the_same_in_another_process() -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); from test_logs_summary import log; print(log().digest)"
-    folder = __file__.rsplit("/", 1)[0]
+    folder = str(Path(__file__).parent)
     found = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == log().digest

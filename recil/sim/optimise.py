@@ -1,0 +1,142 @@
+"""Climbing the likelihood of a log: minibatches, priors, averaged weights, early stopping."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recil.errors import InputError
+from recil.logs.session_log import SessionLog
+from recil.random import Streams
+from recil.sim.behaviour import Behaviour
+from recil.sim.user_config import UserConfig
+from recil.sim.users import score
+
+Metrics = Callable[[int, Mapping[str, float]], None]
+
+
+def log_prior(behaviour: Behaviour, config: UserConfig) -> Tensor:
+    """Log-density of the parameters under their Gaussian priors, up to a constant."""
+
+    def gaussian(values: Tensor, scale: float) -> Tensor:
+        return -0.5 * (values / scale).square().sum()
+
+    total = gaussian(behaviour.item_vector, config.vector_scale) + gaussian(behaviour.item_appeal, config.appeal_scale)
+    for effects in (behaviour.item_effects, behaviour.user_effects, behaviour.context_effects):
+        for table in effects.tables:
+            total = total + gaussian(table, config.effect_scale)
+    for parameter in (behaviour.type_home, behaviour.type_appeal, behaviour.type_hazard):
+        total = total + gaussian(parameter, 1.0)
+    return total + gaussian(behaviour.position, 0.5) + gaussian(behaviour.hazard_step, 0.5)
+
+
+def session_log_prob(
+    behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: SessionLog, chosen: np.ndarray
+) -> Tensor:
+    """[B]: log-probability of what users did in these sessions, given what they were shown."""
+    by_kind, _ = score(behaviour, item_columns, log.batch(chosen))
+    return torch.logsumexp(by_kind + behaviour.type_log_prior(), -1)
+
+
+def by_length(log: SessionLog, chosen: np.ndarray, size: int) -> list[np.ndarray]:
+    """The chosen sessions in groups of at most `size` and of like length, so that little is padded."""
+    ordered = chosen[np.argsort(log.lengths[chosen], kind="stable")]
+    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
+
+
+def _groups(behaviour: Behaviour, learning_rate: float) -> list[dict[str, Any]]:
+    """What all sessions share learns faster: it must settle before the tables, of which each row has few sessions."""
+    tables = {"item_vector", "item_appeal"}
+    slow = [value for name, value in behaviour.named_parameters() if name in tables or ".tables." in name]
+    fast = [value for name, value in behaviour.named_parameters() if not (name in tables or ".tables." in name)]
+    return [{"params": slow, "lr": learning_rate}, {"params": fast, "lr": 5 * learning_rate}]
+
+
+@torch.no_grad()
+def _follow(average: Behaviour, behaviour: Behaviour, share: float) -> None:
+    """Polyak's average of the steps: with a few clicks per batch, single steps are too noisy to be calibrated."""
+    for kept, now in zip(average.parameters(), behaviour.parameters(), strict=True):
+        kept.lerp_(now, share)
+
+
+def _gradient_step(
+    behaviour: Behaviour,
+    item_columns: Mapping[str, Tensor],
+    log: SessionLog,
+    chosen: np.ndarray,
+    config: UserConfig,
+    train_sessions: int,
+) -> tuple[Tensor, float]:
+    """The loss of a batch, gradients set; and the batch's negative log-likelihood.
+
+    A batch holds sessions of all lengths; they are scored in groups of like length only to save padding.
+    """
+    groups = by_length(log, chosen, max(64, config.batch // 4))
+    likelihood = torch.cat([session_log_prob(behaviour, item_columns, log, group) for group in groups])
+    loss = -likelihood.mean() - log_prior(behaviour, config) / train_sessions
+    loss.backward()
+    return loss, -float(likelihood.detach().sum())
+
+
+@torch.no_grad()
+def _held_out_nll(
+    behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: SessionLog, held_out: np.ndarray, size: int
+) -> float:
+    groups = by_length(log, held_out, size)
+    scores = [session_log_prob(behaviour, item_columns, log, group).double().sum() for group in groups]
+    return -float(sum(scores)) / len(held_out)
+
+
+def optimise(
+    behaviour: Behaviour,
+    item_columns: Mapping[str, Tensor],
+    log: SessionLog,
+    parts: tuple[np.ndarray, np.ndarray],
+    config: UserConfig,
+    streams: Streams,
+    on_metrics: Metrics | None,
+) -> dict[str, float]:
+    """Fit `behaviour` in place to the sessions parts[0]; those in parts[1] say when to stop.
+
+    Adam on the mean negative log-posterior per session, with an average over about the last epoch of steps; the best
+    average by held-out likelihood is kept.
+    """
+    train, held_out = parts
+    steps_per_epoch = math.ceil(len(train) / config.batch)
+    total = config.epochs * steps_per_epoch
+    optimiser = torch.optim.Adam(_groups(behaviour, config.learning_rate))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: 0.1 + 0.45 * (1 + math.cos(math.pi * min(step / total, 1)))
+    )
+    average, done = copy.deepcopy(behaviour), 0
+    best, best_epoch, kept = math.inf, 0, copy.deepcopy(behaviour.state_dict())
+    for epoch in range(1, config.epochs + 1):
+        seen = 0.0
+        order = streams.numpy("users.order", epoch).permutation(train)
+        for first in range(0, len(order), config.batch):
+            chosen = order[first : first + config.batch]
+            optimiser.zero_grad(set_to_none=True)
+            loss, batch_nll = _gradient_step(behaviour, item_columns, log, chosen, config, len(train))
+            if not torch.isfinite(loss):
+                names = ", ".join(str(log.session_ids[session]) for session in chosen[:3])
+                where = f"loss {float(loss)} in epoch {epoch}, in the batch of sessions {names}, ..."
+                raise InputError("fit_users", where, "lower users.learning_rate")
+            optimiser.step()
+            schedule.step()
+            done, seen = done + 1, seen + batch_nll
+            _follow(average, behaviour, max(1 / done, 1 / steps_per_epoch))
+        outside = _held_out_nll(average, item_columns, log, held_out, config.batch)
+        if on_metrics:
+            on_metrics(epoch, {"users/nll": seen / len(train), "users/held_out_nll": outside})
+        if outside < best:
+            best, best_epoch, kept = outside, epoch, copy.deepcopy(average.state_dict())
+        elif epoch - best_epoch >= config.patience:
+            break
+    behaviour.load_state_dict(kept)
+    return {"epochs": float(best_epoch), "held_out_nll": best, "sessions": float(log.sessions)}
