@@ -1,0 +1,91 @@
+"""recil: a recommender-system simulator for recommenders trained by imitation.
+
+The names below are the whole public surface; each is loaded when it is first used, so that `import recil` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "SessionLog": "recil.logs.session_log",
+    "read_log": "recil.logs.read",
+    "InputError": "recil.errors",
+    "History": "recil.logs.history",
+    "Streams": "recil.random",
+    "Policy": "recil.policies.protocol",
+    "SoftmaxPolicy": "recil.policies.softmax",
+    "uniform": "recil.policies.baselines",
+    "popular": "recil.policies.baselines",
+    "knn": "recil.policies.neighbours",
+    "markov": "recil.policies.markov",
+    "load": "recil.policies.storage",
+    "UserConfig": "recil.sim.user_config",
+    "UserModel": "recil.sim.users",
+    "fit_users": "recil.sim.fit",
+    "SimulatorCard": "recil.sim.card",
+    "validate": "recil.sim.card",
+    "World": "recil.sim.world",
+    "CloneConfig": "recil.train.clone",
+    "clone": "recil.train.clone",
+    "FinetuneConfig": "recil.train.finetune_config",
+    "finetune": "recil.train.finetune",
+    "ReinforceConfig": "recil.train.finetune_config",
+    "reinforce": "recil.train.reinforce",
+    "evaluate": "recil.evaluate.on_log",
+    "Estimates": "recil.evaluate.estimates",
+    "simulate": "recil.evaluate.simulate",
+    "simulated_value": "recil.evaluate.simulate",
+    "compare": "recil.evaluate.compare",
+    "Comparison": "recil.evaluate.compare",
+}
+
+if TYPE_CHECKING:
+    from recil.errors import InputError as InputError
+    from recil.evaluate.compare import Comparison as Comparison
+    from recil.evaluate.compare import compare as compare
+    from recil.evaluate.estimates import Estimates as Estimates
+    from recil.evaluate.on_log import evaluate as evaluate
+    from recil.evaluate.simulate import simulate as simulate
+    from recil.evaluate.simulate import simulated_value as simulated_value
+    from recil.logs.history import History as History
+    from recil.logs.read import read_log as read_log
+    from recil.logs.session_log import SessionLog as SessionLog
+    from recil.policies.baselines import popular as popular
+    from recil.policies.baselines import uniform as uniform
+    from recil.policies.markov import markov as markov
+    from recil.policies.neighbours import knn as knn
+    from recil.policies.protocol import Policy as Policy
+    from recil.policies.softmax import SoftmaxPolicy as SoftmaxPolicy
+    from recil.policies.storage import load as load
+    from recil.random import Streams as Streams
+    from recil.sim.card import SimulatorCard as SimulatorCard
+    from recil.sim.card import validate as validate
+    from recil.sim.fit import fit_users as fit_users
+    from recil.sim.user_config import UserConfig as UserConfig
+    from recil.sim.users import UserModel as UserModel
+    from recil.sim.world import World as World
+    from recil.train.clone import CloneConfig as CloneConfig
+    from recil.train.clone import clone as clone
+    from recil.train.finetune import finetune as finetune
+    from recil.train.finetune_config import FinetuneConfig as FinetuneConfig
+    from recil.train.finetune_config import ReinforceConfig as ReinforceConfig
+    from recil.train.reinforce import reinforce as reinforce
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recil' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    # A folder of the same name (recil.evaluate) would otherwise stand in the function's place once imported.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
