@@ -10,7 +10,9 @@ from scipy import stats
 def assert_rate_at_least(successes: int, trials: int, rate: float, false_alarm: float = 1e-6) -> None:
     """Fail when so few successes would be seen with probability below `false_alarm` if the true rate were `rate`."""
     chance = float(stats.binom.cdf(successes, trials, rate))
-    assert chance >= false_alarm, f"{successes} of {trials}: a rate of {rate} gives so few with probability {chance:.2g}"
+    assert chance >= false_alarm, (
+        f"{successes} of {trials}: a rate of {rate} gives so few with probability {chance:.2g}"
+    )
 
 
 def assert_mean(values, expected: float, false_alarm: float = 1e-6) -> None:

@@ -1,1 +1,39 @@
 """Offline and simulated evaluation, with intervals and verdicts."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from recil.evaluate.compare import Comparison, Difference, compare, paired_over_seeds
+from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates
+from recil.evaluate.estimators import ESTIMATORS, Estimator
+from recil.evaluate.on_log import evaluate
+from recil.evaluate.simulate import SimulatedValue, simulate, simulated_value
+from recil.evaluate.verdict import Thresholds
+
+__all__ = [
+    "ESTIMATORS",
+    "PREFERENCE",
+    "Comparison",
+    "Difference",
+    "Estimate",
+    "Estimates",
+    "Estimator",
+    "SimulatedValue",
+    "Thresholds",
+    "compare",
+    "evaluate",
+    "paired_over_seeds",
+    "simulate",
+    "simulated_value",
+]
+
+
+class _Verb(ModuleType):
+    """Lets `recil.evaluate(policy, log)` work once this package, which bears the verb's name, has been imported."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Estimates:
+        return evaluate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Verb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +55,8 @@ class SimulatorCard:
     reasons: tuple[str, ...]
     rows: tuple[CardRow, ...]
     observed_rate: float
-    leave_log_loss: tuple[float, float]
-    """Of ends of sessions, nats per step: the users', and a constant rate's."""
+    leave_log_loss: tuple[float, float] | None
+    """Of ends of sessions, nats per step: the users', and a constant rate's; None for users who never leave."""
     sessions: int
     impressions: int
 
@@ -73,15 +74,20 @@ class SimulatorCard:
         lines = [head]
         for row in self.rows:
             gain = "" if row.model == "users" else f"{row.versus:+.5f} ± {1.96 * row.error:.5f}"
+            name = row.model if len(row.model) < 16 else row.model[:14] + "…"
             lines.append(
-                f"{row.model:<16}{row.log_loss:>10.5f}{row.auc:>8.3f}{row.calibration_error:>12.5f}{row.mean:>11.5f}{gain:>20}"
+                f"{name:<16}{row.log_loss:>10.5f}{row.auc:>8.3f}{row.calibration_error:>12.5f}{row.mean:>11.5f}{gain:>20}"
             )
-        users, constant = self.leave_log_loss
         lines.append(
             f"observed rate {self.observed_rate:.5f} over {self.impressions:,} items in {self.sessions:,} sessions"
         )
-        lines.append(f"leaving, log loss per step: users {users:.4f}, constant rate {constant:.4f}")
-        lines.append(f"verdict: {self.verdict}" + "".join(f"\n  - {reason}" for reason in self.reasons))
+        if self.leave_log_loss is None:
+            lines.append("leaving: unknown, the users were fitted to sessions of one step")
+        else:
+            users, constant = self.leave_log_loss
+            lines.append(f"leaving, log loss per step: users {users:.4f}, constant rate {constant:.4f}")
+        lines.append(f"verdict: {self.verdict}")
+        lines += [textwrap.fill(reason, 80, initial_indent="  - ", subsequent_indent="    ") for reason in self.reasons]
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -99,7 +105,7 @@ class SimulatorCard:
         )
         axes.set_yticks(range(len(others)), [row.model for row in others])
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_ylim(-0.5, len(others) - 0.5)
+        axes.set_ylim(-0.5, max(len(others), 1) - 0.5)
         axes.set_xlabel("log loss gained by the users per item shown (95% interval)")
         axes.set_title(f"Simulated users on held-out sessions: {self.verdict}")
         return figure
@@ -121,7 +127,7 @@ def _ratio_error(sums: np.ndarray, counts: np.ndarray) -> float:
 def validate(users: UserModel, held_out: SessionLog, thresholds: CardThresholds | None = None) -> SimulatorCard:
     """The card of `users` on sessions they were not fitted to.
 
-    Raises InputError when the log has another catalogue than the users.
+    Raises InputError when the log has another catalogue than the users, or other columns than they look at.
     """
     if not np.array_equal(held_out.item_ids, users.item_ids):
         raise InputError("validate", "the held-out log has another catalogue than the users", "split one log in two")
@@ -148,40 +154,51 @@ def validate(users: UserModel, held_out: SessionLog, thresholds: CardThresholds 
         )
     excess = _by_session(own - clicked, held_out, shown)
     off = (float(excess.sum() / counts.sum()), _ratio_error(excess, counts))
-    verdict, reasons = _judge(rows, off, float(clicked.mean()), thresholds or CardThresholds())
+    impossible = int(np.isneginf(predictions.log_prob).sum())
+    verdict, reasons = _judge(rows, off, float(clicked.mean()), impossible, thresholds or CardThresholds())
     return SimulatorCard(
         verdict=verdict,
         reasons=reasons,
         rows=tuple(rows),
         observed_rate=float(clicked.mean()),
-        leave_log_loss=_leaving(predictions.leave, users.leaving_rate, held_out),
+        leave_log_loss=_leaving(predictions.leave, users, held_out),
         sessions=held_out.sessions,
         impressions=int(shown.sum()),
     )
 
 
-def _leaving(leave: np.ndarray, rate: float, held_out: SessionLog) -> tuple[float, float]:
+def _leaving(leave: np.ndarray, users: UserModel, held_out: SessionLog) -> tuple[float, float] | None:
+    if not users.behaviour.layout.leaves:
+        return None
     ends = ends_of(held_out)
-    constant = np.full(held_out.steps, rate)
+    constant = np.full(held_out.steps, users.leaving_rate)
     return float(log_losses(leave, ends).mean()), float(log_losses(constant, ends).mean())
 
 
 def _judge(
-    rows: list[CardRow], off: tuple[float, float], rate: float, limits: CardThresholds
+    rows: list[CardRow], off: tuple[float, float], rate: float, impossible: int, limits: CardThresholds
 ) -> tuple[str, tuple[str, ...]]:
-    """off: predicted minus observed clicks per item shown, and its standard error; rate: the observed one."""
+    """Verdict and reasons.
+
+    off: predicted minus observed clicks per item shown, and its standard error; rate: the observed one; impossible:
+    sessions that these users would never have.
+    """
     failed: list[str] = []
     doubts: list[str] = []
+    if impossible:
+        failed.append(f"{impossible} sessions are impossible for these users, such as two clicks on a slate")
     for row in rows[1:]:
-        if row.versus < limits.better_by * row.error:
+        if not (row.versus > 0 and row.versus >= limits.better_by * row.error):  # neither a tie nor nan passes
             words = f"does not clearly beat {row.model} in log loss ({row.versus:+.5f}, error {row.error:.5f})"
             (failed if row.model == "constant" else doubts).append(words)
+    if len(rows) == 1:
+        failed.append("the users bring no baselines to be held against")
     excess, error = off
     if rate == 0:
         failed.append("no click in the held-out sessions: nothing to judge by")
-    elif abs(excess) > limits.rate_off * error:
+    elif not abs(excess) <= limits.rate_off * error:
         words = f"predicts {rows[0].mean:.5f} clicks per item where {rate:.5f} were seen"
-        (failed if abs(excess) > limits.rate_off_refuse * rate else doubts).append(words)
+        (doubts if abs(excess) <= limits.rate_off_refuse * rate else failed).append(words)
     if failed:
         return "refuse", tuple(failed + doubts)
     return ("caution", tuple(doubts)) if doubts else ("trust", ())

@@ -64,6 +64,10 @@ class RandomField(value_lib.FieldSpec):
         self.name: str | None = None
 
     def bind(self, name: str) -> None:
+        if self.name not in (None, name):
+            raise ValueError(
+                f"one RandomField stands for '{self.name}' and '{name}': give each field a spec of its own"
+            )
         self.name = name
 
     def check_value(self, field_value: Any) -> tuple[bool, str]:

@@ -96,10 +96,10 @@ def fit_users(
         raise InputError("log", f"{log.sessions} sessions are too few to fit users to", "bring at least 10")
     streams = Streams(seed)
     behaviour = Behaviour(layout_of(log, config), streams)
-    _start_at_rates(behaviour, log, config)
     item_columns = item_columns_of(log)
     shuffled = streams.numpy("users.held_out").permutation(log.sessions)
     held_out, train = np.split(shuffled, [max(1, int(config.held_out * log.sessions))])
+    _start_at_rates(behaviour, log.select(train), config)
     report = optimise(behaviour, item_columns, log, (train, held_out), config, streams, on_metrics)
     behaviour.requires_grad_(False)
     return UserModel(

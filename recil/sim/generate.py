@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,13 +34,13 @@ from recil.sim.world import World
 class Settings(BaseModel):
     """Settings of a generated world and log; `recil log generate` reads them from a TOML file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(0, description="All draws follow from it.")
     sessions: int = Field(10_000, ge=1, description="Sessions to write.")
     horizon: int = Field(12, ge=1, description="Most steps in a session.")
     items: int = Field(100, ge=2, description="Size of the catalogue.")
-    slate_size: int = Field(3, ge=1, description="Items shown per step.")
+    slate_size: int = Field(3, ge=1, validate_default=True, description="Items shown per step.")
     dimension: int = Field(6, ge=1, description="Size of interests and item vectors.")
     types: int = Field(64, ge=1, description="Kinds of user.")
     click_rate: float = Field(0.0075, gt=0, lt=1, description="Clicks per item, over all users and items, at first.")
@@ -49,7 +49,7 @@ class Settings(BaseModel):
     readiness_spread: float = Field(0.4, ge=0, description="Standard deviation of readiness to click, in log-odds.")
     click_gain: float = Field(0.6, description="Interest gained in an item's direction by a click on it.")
     skip_gain: float = Field(0.05, description="Interest lost in the directions passed over.")
-    fatigue: float = Field(0.5, gt=0, description="Log-odds lost to an item like those just shown.")
+    fatigue: float = Field(0.5, gt=0, le=100, description="Log-odds lost to an item like those just shown.")
     leaving_rate: float = Field(0.08, gt=0, lt=1, description="Rate of leaving of a patient user after a step.")
     impatience: float = Field(0.25, ge=0, description="Log-odds of leaving gained per recent step without a click.")
     recommender_knowledge: float = Field(0.5, ge=0, le=1, description="Correlation of its idea with the truth.")
@@ -59,6 +59,13 @@ class Settings(BaseModel):
     recommender_memory: float = Field(1.0, ge=0, description="Log-odds given to items like those just clicked.")
     recommender_variety: float = Field(0.5, ge=0, description="Log-odds taken from items like those just shown.")
 
+    @field_validator("slate_size")
+    @classmethod
+    def _fits_catalogue(cls, slate_size: int, info: ValidationInfo) -> int:
+        if slate_size > info.data.get("items", slate_size):
+            raise ValueError(f"a slate holds no item twice, and there are {info.data['items']} items")
+        return slate_size
+
 
 def load_settings(path: str | Path) -> Settings:
     """Settings from a TOML file. Raises InputError naming the file, the key and the value."""
@@ -66,6 +73,8 @@ def load_settings(path: str | Path) -> Settings:
         return Settings.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(str(path), "no such file", "give the path of a settings file") from None
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read ({error.strerror})", "give the path of a settings file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(str(path), f"not a TOML file ({error})") from None
     except ValidationError as error:
@@ -148,7 +157,7 @@ class Truth:
         """The log: `settings.sessions` sessions of the recommender in the world."""
         streams = Streams(self.settings.seed).child("log")
         history = self.world.rollout(self.logging_policy, torch.arange(self.settings.sessions), streams)
-        return log_of(history, self.world.users.item_ids)
+        return log_of([history], self.world.users.item_ids)
 
 
 @torch.no_grad()

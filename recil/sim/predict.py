@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recil.errors import InputError
 from recil.logs.session_log import SessionLog
 from recil.sim.optimise import by_length
 from recil.sim.runtime import LogProb
@@ -35,9 +36,38 @@ def probabilities(scored: LogProb, name: str) -> Tensor:
     return torch.stack([cast(Any, step).probs for step in scored.distributions[name]])
 
 
+def check_fit_for(users: UserModel, log: SessionLog) -> None:
+    """Raises InputError where the users look at something that the log does not have."""
+    layout = users.behaviour.layout
+    if log.catalogue != layout.catalogue or log.slate_size > layout.slate_size:
+        raise InputError(
+            "log",
+            f"{log.catalogue} items in slates of {log.slate_size}; the users know {layout.catalogue} in slates of up to"
+            f" {layout.slate_size}",
+            "use a log like the one the users were fitted to",
+        )
+    for features, columns in ((layout.contexts, log.context), (layout.users, log.user_features)):
+        for feature in features:
+            column = columns.get(feature.name)
+            found = None if column is None or column.categories is None else len(column.categories)
+            if column is None or found != feature.categories:
+                problem = "is missing" if column is None else f"has {found} categories, not {feature.categories}"
+                raise InputError("log", f"column {feature.name} {problem}", "use a log with the users' columns")
+
+
+def _weights(scores: Tensor, prior: Tensor) -> Tensor:
+    """[..., M]: probability of each type given log-scores; what no type can do says nothing about the type."""
+    impossible = torch.isneginf(scores).all(-1, keepdim=True)
+    return torch.softmax(torch.where(impossible, prior, scores), -1)
+
+
 @torch.no_grad()
 def predict(users: UserModel, log: SessionLog, batch: int = 1024) -> Predictions:
-    """One-step-ahead predictions: types are weighed by what the session has shown of them so far."""
+    """One-step-ahead predictions: types are weighed by what the session has shown of them so far.
+
+    Raises InputError where the users look at something that the log does not have.
+    """
+    check_fit_for(users, log)
     kinds = users.behaviour.layout.types
     click = np.zeros(log.items.shape)
     leave = np.zeros(log.steps)
@@ -51,10 +81,10 @@ def predict(users: UserModel, log: SessionLog, batch: int = 1024) -> Predictions
         before = torch.cat([prior.expand(1, len(chosen), kinds), after[:-1]])
         click_probs = probabilities(scored, CLICKS)
         leave_probs = probabilities(scored, LEAVES).reshape(shape)
-        weights = torch.softmax(before, -1)
+        weights = _weights(before, prior)
         rows, inside = log.rows(chosen)
         mixed = (click_probs.reshape(*shape, -1) * weights[..., None]).sum(2).transpose(0, 1)
-        ends = (leave_probs * torch.softmax(before + clicked, -1)).sum(2).transpose(0, 1)
+        ends = (leave_probs * _weights(before + clicked, prior)).sum(2).transpose(0, 1)
         click[rows[inside]] = mixed.double().numpy()[inside]
         leave[rows[inside]] = ends.double().numpy()[inside]
         total[chosen] = torch.logsumexp(by_kind + prior, -1).double().numpy()

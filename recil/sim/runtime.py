@@ -146,6 +146,9 @@ class TorchRuntime(Runtime):
         unknown = sorted(set(observed) - self._random)
         if unknown:
             raise ValueError(f"observed {unknown} match no random field; those are {sorted(self._random)}")
+        short = {name: value.shape[0] for name, value in observed.items() if value.shape[0] != length}
+        if short:
+            raise ValueError(f"observed values must have {length} steps, these have others: {short}")
         resolver = Observed(observed)
         for _ in islice(self.steps(resolver=resolver), length):
             pass

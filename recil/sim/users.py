@@ -69,10 +69,10 @@ class UserModel:
         """Score sessions under every type: log p(session | type), [B, M]; and the parts, B * M rows, type fastest."""
         return score(self.behaviour, self.item_columns, sessions)
 
+    @torch.no_grad()
     def kinds(self, sessions: History) -> Tensor:
         """[B, M]: probability of each type given the whole session."""
-        with torch.no_grad():
-            by_kind, _ = self.log_prob(sessions)
+        by_kind, _ = self.log_prob(sessions)
         return torch.softmax(by_kind + self.behaviour.type_log_prior(), -1)
 
 

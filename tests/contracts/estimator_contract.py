@@ -1,17 +1,18 @@
 """What every estimator must do. Inherit, name the estimator, and pytest runs the rest.
 
-    class TestMine(EstimatorContract):
-        estimator = my_estimator
+class TestMine(EstimatorContract):
+    estimator = my_estimator
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from recil.evaluate.sums import SessionArrays, SessionSums
 from recil.ops.importance import cumulative_log_weight
 from recil.ops.returns import discounts
 
+# The inherited tests run in several classes, which hypothesis would otherwise take for a mistake.
+invariant = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 seeds = st.integers(0, 10_000)
 gammas = st.sampled_from([1.0, 0.9, 0.0])
 
@@ -66,18 +69,21 @@ class EstimatorContract:
     def values(self, arrays: SessionArrays, counts: Tensor) -> Tensor:
         return type(self).estimator.value(SessionSums.of(arrays, counts))
 
+    @invariant
     @given(seeds, gammas)
     def test_on_policy_is_the_mean_return(self, seed, gamma):
         arrays = some_sessions(seed, gamma)
         arrays = replace(arrays, log_weight=torch.zeros_like(arrays.log_weight), expected=arrays.predicted)
         assert self.value(arrays) == pytest.approx(float(arrays.reward.sum(1).mean()), abs=1e-12)
 
+    @invariant
     @given(seeds, gammas)
     def test_order_of_sessions_is_nothing(self, seed, gamma):
         arrays = some_sessions(seed, gamma)
         order = torch.randperm(len(arrays.reward), generator=torch.Generator().manual_seed(seed))
         assert self.value(rows(arrays, order)) == pytest.approx(self.value(arrays), rel=1e-12, abs=1e-12)
 
+    @invariant
     @given(seeds, st.integers(1, 7))
     def test_padding_is_nothing(self, seed, extra):
         arrays = some_sessions(seed)
@@ -92,7 +98,7 @@ class EstimatorContract:
         )
         assert self.value(padded) == pytest.approx(self.value(arrays), rel=1e-12, abs=1e-12)
 
-    @settings(deadline=None)
+    @invariant
     @given(seeds, st.lists(st.integers(1, 11), max_size=4, unique=True))
     def test_split_and_merge_is_the_whole(self, seed, cuts):
         """Each part as narrow as its own sessions are short, in replicates too."""
@@ -101,22 +107,21 @@ class EstimatorContract:
         edges = [0, *sorted(cuts), 12]
         parts = [
             SessionSums.of(cut(rows(arrays, slice(low, high))), counts[:, low:high])
-            for low, high in zip(edges, edges[1:], strict=False)
+            for low, high in itertools.pairwise(edges)
         ]
         merged = parts[0]
         for part in parts[1:]:
             merged = merged.merge(part)
         whole = SessionSums.of(arrays, counts)
-        same = dict(rtol=1e-10, atol=1e-12, equal_nan=True)
+        same = {"rtol": 1e-10, "atol": 1e-12, "equal_nan": True}
         torch.testing.assert_close(type(self).estimator.value(merged), type(self).estimator.value(whole), **same)
         longest = merged.steps
         torch.testing.assert_close(merged.weights.effective_size, whole.weights.effective_size[:longest], **same)
         torch.testing.assert_close(merged.weights.largest_share, whole.weights.largest_share[:longest], **same)
-        torch.testing.assert_close(
-            merged.contributions.effective_size, whole.contributions.effective_size, **same
-        )
+        torch.testing.assert_close(merged.contributions.effective_size, whole.contributions.effective_size, **same)
         assert merged.rewarded == whole.rewarded
 
+    @invariant
     @given(seeds)
     def test_a_replicate_is_the_sample_it_takes(self, seed):
         """Counts 2, 0, 1, ... give what the estimator gives on those sessions repeated: no denominator is frozen."""
@@ -127,6 +132,7 @@ class EstimatorContract:
         replicate = self.values(arrays, counts[None].double())
         assert float(replicate[0]) == pytest.approx(self.value(repeated), rel=1e-10, abs=1e-12)
 
+    @invariant
     @given(seeds)
     def test_sessions_without_reward_count(self, seed):
         """As many sessions again, equal but for the reward, which is 0: half the value."""
@@ -138,6 +144,7 @@ class EstimatorContract:
         )
         assert float(type(self).estimator.value(both)) == pytest.approx(self.value(arrays) / 2, rel=1e-12)
 
+    @invariant
     @given(seeds)
     def test_no_discounting_beyond_the_first_step(self, seed):
         arrays = some_sessions(seed, gamma=0.0)
@@ -164,6 +171,7 @@ class EstimatorContract:
         if self.self_normalised:
             assert values.tolist() == pytest.approx([5.0] * 3)
 
+    @invariant
     @given(seeds)
     def test_constant_reward(self, seed):
         """Self-normalised estimators give back a constant, in every replicate."""

@@ -2,8 +2,8 @@
 
 from estimator_contract import EstimatorContract
 
-from recil.evaluate.estimators import ESTIMATORS
 from recil.evaluate.estimates import PREFERENCE
+from recil.evaluate.estimators import ESTIMATORS
 
 
 class TestLogged(EstimatorContract):

@@ -109,6 +109,7 @@ def test_one_step_is_the_single_step_form(name):
 
 def test_doubly_robust_written_out_is_the_recursion():
     generator = torch.Generator().manual_seed(1)
+
     def random():
         return torch.rand(20, 4, generator=generator, dtype=torch.float64)
 

@@ -31,7 +31,7 @@ def test_propensities_are_the_policys_own(shape):
 
 @pytest.mark.parametrize("gamma", [1.0, 0.5, 0.0])
 def test_true_value_is_what_simulation_averages(gamma):
-    world, policy = MoodyWorld.make(3, 2, 3), RecallPolicy.make(3, 2)
+    world, policy = MoodyWorld.make(3, 2, 2), RecallPolicy.make(3, 2)
     history = world.rollout(policy, torch.arange(20_000), Streams(3))
     discount = torch.tensor(gamma, dtype=torch.float64) ** torch.arange(history.steps)
     returns = history.reward.double().sum(-1) @ discount

@@ -32,5 +32,5 @@ def test_nan_behind_the_end_is_not_read():
 
 
 def test_discount_outside_the_unit_interval_is_refused():
-    with pytest.raises(ValueError, match="gamma is 1.5"):
+    with pytest.raises(ValueError, match=r"gamma is 1\.5"):
         rewards_to_go(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), 1.5)

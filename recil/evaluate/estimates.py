@@ -1,0 +1,140 @@
+"""What an evaluation answers: one row per estimator, with its interval and its verdict."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+from recil.evaluate.diagnostics import Diagnostics
+from recil.evaluate.estimators import ESTIMATORS
+from recil.evaluate.verdict import VERDICTS, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# The row to quote among those with an equally good verdict. Fixed beforehand: to choose the narrowest interval
+# or the highest value on the data would be to choose the luckiest.
+PREFERENCE = ("pdwis", "dr", "snips", "pdis", "ips")
+WIDTH = 80
+
+
+class Interval(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One estimator's answer. value, low and high are nan when it is refused; `raw` has them all the same."""
+
+    estimator: str
+    raw: Interval
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    diagnostics: Diagnostics
+    replicates: Tensor = field(repr=False, compare=False)
+
+    @property
+    def refused(self) -> bool:
+        return self.verdict == "refuse"
+
+    @property
+    def value(self) -> float:
+        return math.nan if self.refused else self.raw.value
+
+    @property
+    def low(self) -> float:
+        return math.nan if self.refused else self.raw.low
+
+    @property
+    def high(self) -> float:
+        return math.nan if self.refused else self.raw.high
+
+    @property
+    def ess(self) -> float:
+        return self.diagnostics.ess
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Estimates of one policy's value from one log.
+
+    rows         one per estimator, in the order asked for
+    confidence   of the intervals
+    sessions, impressions  evaluated on: sessions, items shown
+    """
+
+    rows: tuple[Estimate, ...]
+    confidence: float
+    sessions: int
+    impressions: int
+
+    def __iter__(self) -> Iterator[Estimate]:
+        return iter(self.rows)
+
+    def __getitem__(self, estimator: str) -> Estimate:
+        for row in self.rows:
+            if row.estimator == estimator:
+                return row
+        raise KeyError(f"{estimator}: not among {', '.join(row.estimator for row in self.rows)}")
+
+    @property
+    def best(self) -> Estimate:
+        """The row to quote: of the target's rows the best verdict, then the order of PREFERENCE. It may be refused."""
+        rows = [row for row in self.rows if ESTIMATORS[row.estimator].target]
+        if not rows:
+            raise ValueError("Estimates.best: only the logging policy's own value was asked for")
+        return min(rows, key=lambda row: (VERDICTS.index(row.verdict), PREFERENCE.index(row.estimator)))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per estimator; refused values are nan."""
+        import pandas as pd
+
+        names = ("estimator", "value", "low", "high", "ess", "verdict")
+        return pd.DataFrame(
+            [{name: getattr(row, name) for name in names} | {"reasons": "; ".join(row.reasons)} for row in self.rows]
+        )
+
+    def plot(self) -> Figure:
+        """Intervals by estimator; a refused one has its reason in place of a bar."""
+        from recil.evaluate.plots import interval_plot
+
+        rows = [(row.estimator, None if row.refused else row.raw, row.verdict) for row in self.rows]
+        return interval_plot(rows, f"reward per session, {self.confidence:.0%} interval")
+
+    def __str__(self) -> str:
+        head = f"{'estimator':<10}{'value':>11}{'low':>11}{'high':>11}{'ESS':>11}  verdict"
+        lines = [head, *map(_line, self.rows)]
+        shown = f"{self.sessions:,} sessions, {self.impressions:,} items shown; reward per session"
+        lines.append(f"{shown}, {self.confidence:.0%} intervals")
+        return "\n".join(lines + reasons_below((row.estimator, row.verdict, row.reasons) for row in self.rows))
+
+
+def _line(row: Estimate) -> str:
+    numbers = "".join(f"{number(part, row.refused):>11}" for part in row.raw)
+    return f"{row.estimator:<10}{numbers}{row.ess:>11,.1f}  {row.verdict}"
+
+
+def number(value: float, hidden: bool = False) -> str:
+    """Five significant digits, or a dash where the number may not be shown."""
+    return "-" if hidden or math.isnan(value) else f"{value:.5g}"
+
+
+def reasons_below(rows: Iterable[tuple[str, Verdict, tuple[str, ...]]]) -> list[str]:
+    """The reasons of each (name, verdict, reasons) in lines no longer than the table; rows with the same share them."""
+    names: dict[tuple[Verdict, tuple[str, ...]], list[str]] = {}
+    for name, verdict, reasons in rows:
+        if reasons:
+            names.setdefault((verdict, reasons), []).append(name)
+    lines = []
+    for (verdict, reasons), shared in names.items():
+        text = f"{', '.join(shared)}: {verdict}: {'; '.join(reasons)}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    return lines
