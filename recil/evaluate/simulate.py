@@ -46,7 +46,7 @@ def simulated_value(
     *,
     gamma: float = 1.0,
     confidence: float = 0.95,
-    batch: int = 4096,
+    batch: int = 2048,
 ) -> SimulatedValue:
     """The policy's value in this world. Two policies with one seed meet the same users: their returns are paired."""
     check_confidence(confidence)
@@ -67,7 +67,7 @@ def simulate(
     seed: int = 0,
     item_ids: Sequence | np.ndarray | None = None,
     *,
-    batch: int = 4096,
+    batch: int = 2048,
     categories: Mapping[str, tuple[str, ...]] | None = None,
 ) -> SessionLog:
     """The log this policy would write: exact propensities, `terminated`, session ids 0 to sessions - 1.

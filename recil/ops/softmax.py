@@ -1,0 +1,41 @@
+"""Softmax over the whole catalogue, with a bound on the logits that are stored at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from recil.ops.slates import plackett_luce_log_prob
+
+LOGITS_AT_ONCE = 1 << 24
+
+
+def _block(states: Tensor, slate: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return plackett_luce_log_prob(torch.addmm(bias, states, weight.T), slate)
+
+
+def chunked_log_prob(
+    states: Tensor, slate: Tensor, weight: Tensor, bias: Tensor, logits_at_once: int = LOGITS_AT_ONCE
+) -> Tensor:
+    """Log-probability of each item of each slate under softmax(states @ weight.T + bias), without replacement.
+
+    states: [N, D]; slate: int64 [N, K], -1 pad; weight: [A, D]; bias: [A]. Returns [N, K], 0 at pads. No block of more
+    than `logits_at_once` logits (or one row) is stored: the backward pass computes each block again.
+    """
+    if states.ndim != 2 or slate.shape[:1] != states.shape[:1] or weight.shape[1] != states.shape[1]:
+        raise ValueError(
+            f"chunked_log_prob: states {tuple(states.shape)}, slate {tuple(slate.shape)}, weight {tuple(weight.shape)}"
+        )
+    rows = max(1, logits_at_once // weight.shape[0])
+    if len(states) <= rows:
+        return _block(states, slate, weight, bias)
+    blocks = zip(states.split(rows), slate.split(rows), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([_block(state, shown, weight, bias) for state, shown in blocks])
+    return torch.cat(
+        [
+            checkpoint(_block, state, shown, weight, bias, use_reentrant=False, preserve_rng_state=False)
+            for state, shown in blocks
+        ]
+    )
