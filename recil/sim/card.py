@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 from recil.errors import InputError
 from recil.logs.session_log import SessionLog
-from recil.sim.calibration import area_under_curve, expected_calibration_error
+from recil.sim.calibration import area_under_curve, expected_calibration_error, groups_by_prediction
 from recil.sim.predict import predict
 from recil.sim.rates import log_losses
 from recil.sim.users import UserModel, ends_of
@@ -24,9 +25,11 @@ class CardThresholds:
     better_by: float = 2.0
     """Standard errors by which users must beat the constant rate, and the item rates, in log loss."""
     rate_off: float = 4.0
-    """Standard errors by which the predicted click rate may miss the observed one before it counts against them."""
+    """Standard errors by which the predicted click rate may miss the observed one before it counts against them,
+    overall and in each tenth of the items shown, ordered by prediction."""
     rate_off_refuse: float = 0.25
-    """Share of the observed click rate by which the predicted one may miss it before the card fails."""
+    """Share of the observed click rate by which the predicted one may miss it before the card fails; of a tenth's rate
+    or the overall one, whichever is larger, before a tenth counts."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,24 @@ def _ratio_error(sums: np.ndarray, counts: np.ndarray) -> float:
     return float(np.sqrt(((sums - ratio * counts) ** 2).sum()) / counts.sum())
 
 
+def _row(model: str, probability: np.ndarray, own: np.ndarray, clicked: np.ndarray, held_out: SessionLog) -> CardRow:
+    """How a model's predictions do beside the users' `own`."""
+    losses = log_losses(probability, clicked)
+    shown = held_out.items >= 0
+    gain, counts = (
+        _by_session(values, held_out, shown) for values in (losses - log_losses(own, clicked), np.ones(len(own)))
+    )
+    return CardRow(
+        model=model,
+        log_loss=float(losses.mean()),
+        auc=area_under_curve(probability, clicked),
+        calibration_error=expected_calibration_error(probability, clicked),
+        mean=float(probability.mean()),
+        versus=float(gain.sum() / counts.sum()),
+        error=_ratio_error(gain, counts),
+    )
+
+
 def validate(users: UserModel, held_out: SessionLog, thresholds: CardThresholds | None = None) -> SimulatorCard:
     """The card of `users` on sessions they were not fitted to.
 
@@ -135,30 +156,18 @@ def validate(users: UserModel, held_out: SessionLog, thresholds: CardThresholds 
     clicked = (held_out.reward[shown] > 0).astype(np.float64)
     predictions = predict(users, held_out)
     own = predictions.click[shown]
-    counts = _by_session(np.ones(len(clicked)), held_out, shown)
     models = {"users": own} | {name: rates.predict(held_out) for name, rates in users.baselines.items()}
-    rows = []
-    for model, probability in models.items():
-        losses = log_losses(probability, clicked)
-        gain = _by_session(losses - log_losses(own, clicked), held_out, shown)
-        rows.append(
-            CardRow(
-                model=model,
-                log_loss=float(losses.mean()),
-                auc=area_under_curve(probability, clicked),
-                calibration_error=expected_calibration_error(probability, clicked),
-                mean=float(probability.mean()),
-                versus=float(gain.sum() / counts.sum()),
-                error=_ratio_error(gain, counts),
-            )
-        )
-    excess = _by_session(own - clicked, held_out, shown)
-    off = (float(excess.sum() / counts.sum()), _ratio_error(excess, counts))
+    rows = [_row(model, probability, own, clicked, held_out) for model, probability in models.items()]
+    limits = thresholds or CardThresholds()
+    failed, doubts = _judge_gains(rows, limits)
     impossible = int(np.isneginf(predictions.log_prob).sum())
-    verdict, reasons = _judge(rows, off, float(clicked.mean()), impossible, thresholds or CardThresholds())
+    if impossible:
+        failed.append(f"{impossible} sessions are impossible for these users, such as two clicks on a slate")
+    for hard, words in _misses(own, clicked, held_out, limits):
+        (failed if hard else doubts).append(words)
     return SimulatorCard(
-        verdict=verdict,
-        reasons=reasons,
+        verdict="refuse" if failed else "caution" if doubts else "trust",
+        reasons=tuple(failed + doubts),
         rows=tuple(rows),
         observed_rate=float(clicked.mean()),
         leave_log_loss=_leaving(predictions.leave, users, held_out),
@@ -175,30 +184,44 @@ def _leaving(leave: np.ndarray, users: UserModel, held_out: SessionLog) -> tuple
     return float(log_losses(leave, ends).mean()), float(log_losses(constant, ends).mean())
 
 
-def _judge(
-    rows: list[CardRow], off: tuple[float, float], rate: float, impossible: int, limits: CardThresholds
-) -> tuple[str, tuple[str, ...]]:
-    """Verdict and reasons.
-
-    off: predicted minus observed clicks per item shown, and its standard error; rate: the observed one; impossible:
-    sessions that these users would never have.
-    """
-    failed: list[str] = []
+def _judge_gains(rows: list[CardRow], limits: CardThresholds) -> tuple[list[str], list[str]]:
+    """What fails the users, and what casts doubt on them, among their gains over the baselines."""
+    failed: list[str] = [] if len(rows) > 1 else ["the users bring no baselines to be held against"]
     doubts: list[str] = []
-    if impossible:
-        failed.append(f"{impossible} sessions are impossible for these users, such as two clicks on a slate")
     for row in rows[1:]:
         if not (row.versus > 0 and row.versus >= limits.better_by * row.error):  # neither a tie nor nan passes
             words = f"does not clearly beat {row.model} in log loss ({row.versus:+.5f}, error {row.error:.5f})"
             (failed if row.model == "constant" else doubts).append(words)
-    if len(rows) == 1:
-        failed.append("the users bring no baselines to be held against")
-    excess, error = off
+    return failed, doubts
+
+
+def _misses(
+    own: np.ndarray, clicked: np.ndarray, held_out: SessionLog, limits: CardThresholds
+) -> Iterator[tuple[bool, str]]:
+    """Where the predicted click rate misses the observed one: whether that fails the users, and in words."""
+    rate = float(clicked.mean())
     if rate == 0:
-        failed.append("no click in the held-out sessions: nothing to judge by")
-    elif not abs(excess) <= limits.rate_off * error:
-        words = f"predicts {rows[0].mean:.5f} clicks per item where {rate:.5f} were seen"
-        (doubts if abs(excess) <= limits.rate_off_refuse * rate else failed).append(words)
-    if failed:
-        return "refuse", tuple(failed + doubts)
-    return ("caution", tuple(doubts)) if doubts else ("trust", ())
+        yield True, "no click in the held-out sessions: nothing to judge by"
+        return
+    miss, error = _miss(own, clicked, np.ones(len(own), dtype=bool), held_out)
+    if not miss <= limits.rate_off * error:
+        words = f"predicts {own.mean():.5f} clicks per item where {rate:.5f} were seen"
+        yield not miss <= limits.rate_off_refuse * rate, words
+    tenth_of = groups_by_prediction(own)
+    tenths = [tenth_of == tenth for tenth in np.unique(tenth_of)]
+    off: list[tuple[float, str]] = []
+    for within in tenths:
+        seen = float(clicked[within].mean())
+        miss, error = _miss(own, clicked, within, held_out)
+        if not miss <= max(limits.rate_off * error, limits.rate_off_refuse * max(seen, rate)):
+            off.append((miss, f"{own[within].mean():.5f} where {seen:.5f} were seen"))
+    if off:
+        words = f"is off in {len(off)} of {len(tenths)} groups by predicted rate; in the worst, predicts {max(off)[1]}"
+        yield False, words
+
+
+def _miss(own: np.ndarray, clicked: np.ndarray, within: np.ndarray, held_out: SessionLog) -> tuple[float, float]:
+    """Distance of predicted and observed clicks per item, of those `within`, and its standard error over sessions."""
+    shown = held_out.items >= 0
+    excess, counts = (_by_session(values * within, held_out, shown) for values in (own - clicked, np.ones(len(own))))
+    return float(abs(excess.sum()) / counts.sum()), _ratio_error(excess, counts)

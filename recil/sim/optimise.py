@@ -81,7 +81,7 @@ def _gradient_step(
     likelihood = torch.cat([session_log_prob(behaviour, item_columns, log, group) for group in groups])
     loss = -likelihood.mean() - log_prior(behaviour, config) / train_sessions
     loss.backward()
-    return loss, -float(likelihood.detach().sum())
+    return loss.detach(), -float(likelihood.detach().sum())
 
 
 @torch.no_grad()

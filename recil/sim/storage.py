@@ -14,10 +14,10 @@ from torch import Tensor
 from recil.errors import InputError
 from recil.policies.folder import catalogue_digest
 from recil.policies.inputs import Feature
+from recil.policies.tensor_folder import FolderKind, installed_version, read_tensor_folder, write_tensor_folder
 from recil.sim.behaviour import Behaviour, UserLayout
 from recil.sim.rates import Level, Rates
 from recil.sim.users import Starts, UserModel
-from recil.tensor_folder import FolderKind, installed_version, read_tensor_folder, write_tensor_folder
 
 USERS = FolderKind("users", "users.json", "users.safetensors", "save_users")
 SCHEMA = 1

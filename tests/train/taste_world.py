@@ -102,7 +102,7 @@ class TasteWorld:
             },
         )
 
-    def returns(self, policy: Policy, sessions: int = 20_000, seed: int = 10_000) -> Tensor:
+    def returns(self, policy: Policy, sessions: int = 8000, seed: int = 10_000) -> Tensor:
         """[sessions] clicks per session; the same users and moods under every policy."""
         with torch.no_grad():
             rolled = self.rollout(policy, torch.arange(sessions), Streams(seed).child("value"))

@@ -1,0 +1,5 @@
+"""python -m recil"""
+
+from recil.cli import main
+
+main()

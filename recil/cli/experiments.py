@@ -1,0 +1,98 @@
+"""recil run, recil demo."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recil.cli.options import State, common, emit, tracking_uri
+from recil.cli.progress import ProgressBar
+from recil.errors import InputError
+
+_MOST_JOBS = 4
+
+
+def _running(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of what runs an experiment."""
+    for option in (
+        click.option(
+            "--work", type=Path, default=Path(".recil"), show_default=True, help="Folder for work in progress."
+        ),
+        click.option("--jobs", type=int, help="Processes side by side; the cores, at most 4, when left out."),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set a key of the file, repeatedly."
+        ),
+    ):
+        command = option(command)
+    return tracking_uri(command)
+
+
+@click.command()
+@click.argument("file", type=Path)
+@_running
+@common
+def run(file: Path, form: str, **options: Any) -> None:
+    """Run the experiment in FILE (TOML) and print the comparison.
+
+    Everything is checked before any work. Finished parts are skipped when the command is given again, broken ones go on
+    where they stopped, and the numbers do not depend on --jobs.
+
+    \b
+    recil run experiment.toml --jobs 2
+    recil run experiment.toml --set seeds=[0] --set methods.clone.epochs=5
+    """
+    run_file(file, form, **options)
+
+
+@click.command()
+@_running
+@common
+def demo(form: str, **options: Any) -> None:
+    """Run the whole line on the log that comes with recil: users, policies, their values, MLflow."""
+    run_file(demo_file(), form, **options)
+
+
+def run_file(
+    file: Path, form: str, tracking_uri: str | None, work: Path, jobs: int | None, overrides: tuple[str, ...]
+) -> None:
+    """Runs an experiment file and prints what it found. Fails when a part of it failed."""
+    from recil.config import load_experiment
+
+    experiment = load_experiment(file, overrides)
+    from recil.experiment import run_experiment
+    from recil.jobs import usable_cores
+    from recil.track.store import resolve_store
+
+    jobs = min(usable_cores(), _MOST_JOBS) if jobs is None else jobs
+    store = resolve_store(tracking_uri)
+    with ProgressBar() as progress:
+        result = run_experiment(experiment, store, work, jobs, progress)
+    emit(form, result, result.table())
+    click.echo(f"MLflow: {result.link}", err=True)
+    if store.path is not None:
+        click.echo("served by: recil ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else ""), err=True)
+    if result.failures:
+        state = click.get_current_context().find_object(State)
+        if state is not None and state.debug:
+            click.echo("\n".join(failure.trace for failure in result.failures.values()), err=True)
+        first, failure = next(iter(result.failures.items()))
+        more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
+        raise InputError(first, failure.message + more, "the finished parts are kept; run again to go on")
+
+
+def demo_file() -> Path:
+    """The demo's experiment file: of a source checkout, else of an installation."""
+    import recil
+
+    places = [
+        Path(recil.__file__).parents[1] / "data" / "demo" / "experiment.toml",
+        Path(sys.prefix) / "share" / "recil" / "demo" / "experiment.toml",
+    ]
+    for place in places:
+        if place.exists():
+            return place
+    raise InputError("recil demo", "the demo's files are not here", "run it in a checkout of the source (make demo)")

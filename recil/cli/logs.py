@@ -1,0 +1,118 @@
+"""recil log import, check, split, generate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recil.cli.options import common, emit, seed
+from recil.errors import InputError
+
+
+@click.group()
+def log() -> None:
+    """Logs: check them, bring them into recil's own form, split them, generate them."""
+
+
+def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How a log is read."""
+    for option in (
+        click.option(
+            "--quarantine", type=Path, metavar="FOLDER", help="Write sessions that break a rule there; go on."
+        ),
+        click.option("--categorical", multiple=True, metavar="COLUMN", help="A column of numbers that are codes."),
+        click.option("--items", type=Path, metavar="FILE", help="The items table of a log that is a table."),
+        click.option(
+            "--reward", default="click", show_default=True, metavar="COLUMN", help="The column that is the reward."
+        ),
+        click.option(
+            "--log-format", metavar="NAME", help="table, kuairand, entree, open-bandit, movielens; found out."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def read(
+    source: Path,
+    log_format: str | None,
+    reward: str,
+    items: Path | None = None,
+    categorical: tuple[str, ...] = (),
+    quarantine: Path | None = None,
+) -> Any:
+    """The log at `source`; options that were not given are not passed on, for not every format takes them."""
+    from recil.logs.read import read_log
+
+    given = {"items": items, "categorical": categorical, "quarantine": quarantine}
+    return read_log(source, log_format, reward, **{name: value for name, value in given.items() if value})
+
+
+@log.command()
+@click.argument("source", type=Path)
+@_reading
+@common
+def check(source: Path, form: str, **options: Any) -> None:
+    """Read the log at SOURCE and say what is in it, or everything that is wrong with it."""
+    summary = read(source, **options).summary()
+    emit(form, summary, summary.to_frame())
+
+
+@log.command("import")
+@click.argument("source", type=Path)
+@click.argument("folder", type=Path)
+@_reading
+@common
+def import_(source: Path, folder: Path, form: str, **options: Any) -> None:
+    """Read the log at SOURCE and save it in FOLDER, in the form every command reads fastest."""
+    found = read(source, **options)
+    found.save(folder)
+    emit(form, found.summary(), found.summary().to_frame())
+
+
+@log.command()
+@click.argument("source", type=Path)
+@click.argument("train", type=Path)
+@click.argument("test", type=Path)
+@click.option("--by", type=click.Choice(["time", "session"]), default="time", show_default=True)
+@click.option("--share", default=0.2, show_default=True, help="What is held out.")
+@click.option("--at", type=int, help="Split at this time stamp instead of a share.")
+@seed
+@_reading
+@common
+def split(
+    source: Path, train: Path, test: Path, by: str, share: float, at: int | None, seed: int, form: str, **options: Any
+) -> None:
+    """Split the log at SOURCE in two and save the parts in the folders TRAIN and TEST."""
+    if train.resolve() == test.resolve():
+        raise InputError("recil log split", f"both parts would go to {train}", "give two folders")
+    import pandas as pd
+
+    parts = read(source, **options).split(by=by, test=share, at=at, seed=seed)
+    for part, folder in zip(parts, (train, test), strict=True):
+        part.save(folder)
+    rows = [
+        {"part": str(folder), "sessions": part.sessions, "steps": part.steps, "impressions": part.impressions}
+        for part, folder in zip(parts, (train, test), strict=True)
+    ]
+    frame = pd.DataFrame(rows)
+    emit(form, frame.to_string(index=False), frame)
+
+
+@log.command()
+@click.argument("settings", type=Path)
+@click.argument("folder", type=Path)
+@common
+def generate(settings: Path, folder: Path, form: str) -> None:
+    """Write the log of a known world (SETTINGS, a TOML file) into FOLDER. The same settings give the same bytes."""
+    from recil.jobs import one_thread
+    from recil.sim.generate import Truth, load_settings
+
+    truth = Truth(load_settings(settings))
+    with one_thread():
+        found = truth.log()
+    found.save(folder)
+    emit(form, found.summary(), found.summary().to_frame())

@@ -1,0 +1,64 @@
+"""The command `recil`: its groups, and how it ends. 0 fine, 1 a gate failed, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from recil.cli.experiments import demo, run
+from recil.cli.logs import log
+from recil.cli.options import State
+from recil.cli.policies import compare, evaluate, simulate
+from recil.cli.ui import ui
+from recil.errors import GateError, InputError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="recil", message="%(version)s")
+def cli() -> None:
+    """A recommender-system simulator for recommenders trained by imitation.
+
+    \b
+    recil demo                       the whole line on the log that comes with recil
+    recil log check my_log.csv       what is in a log, and what is wrong with it
+    recil run experiment.toml        log to policies to what they are worth, in MLflow
+    recil ui                         look at it
+    """
+
+
+for command in (demo, run, log, evaluate, simulate, compare, ui):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits: data on standard output, everything else on standard error."""
+    state = State()
+    try:
+        code = cli.main(args=None if arguments is None else list(arguments), obj=state, standalone_mode=False)
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; the same command goes on from here", err=True)
+        code = 130
+    except GateError as error:
+        code = _say(state, error, 1)
+    except InputError as error:
+        code = _say(state, error, 2)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        code = _say(state, f"{type(error).__name__}: {first} (run again with --debug for the traceback)", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(state: State, error: object, code: int) -> int:
+    click.echo(f"recil: {error}", err=True)
+    if state.debug:
+        click.echo(traceback.format_exc(), err=True, nl=False)
+    return code

@@ -1,0 +1,245 @@
+"""recil evaluate, simulate, compare: what saved policies are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recil.cli.options import as_table, common, emit, seed, track_as
+from recil.errors import GateError, InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from recil.policies.environment import Environment
+
+
+def _on_log(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of what reads a log to value policies."""
+    for option in (
+        click.option("--replicates", default=1000, show_default=True, help="Bootstrap samples behind an interval."),
+        click.option("--confidence", default=0.95, show_default=True),
+        click.option("--gamma", default=1.0, show_default=True, help="Discount per step."),
+        click.option(
+            "--behaviour", type=Path, metavar="POLICY", help="A clone of the logging policy, from other sessions."
+        ),
+        click.option("--reward", default="click", show_default=True, metavar="COLUMN"),
+        click.option("--log-format", metavar="NAME", help="Format of the log; found out when left out."),
+    ):
+        command = option(command)
+    return command
+
+
+def _in_world(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of what simulates."""
+    for option in (
+        click.option("--sessions", default=10_000, show_default=True, help="Simulated sessions."),
+        click.option("--horizon", default=12, show_default=True, help="Most steps of a session with fitted users."),
+        click.option("--users", type=Path, metavar="FOLDER", help="Users fitted and saved earlier."),
+        click.option("--fit", type=Path, metavar="LOG", help="Fit users to this log and simulate them."),
+        click.option("--truth", type=Path, metavar="SETTINGS", help="The known world of a generated log."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("policy", type=Path)
+@click.argument("log", type=Path)
+@click.option("--estimators", metavar="A,B", help="Which of logged, ips, snips, pdis, pdwis, dr; all when left out.")
+@click.option(
+    "--require",
+    type=click.Choice(["trust", "caution"]),
+    help="Exit with 1 when the best verdict is worse than this.",
+)
+@_on_log
+@seed
+@track_as
+@common
+def evaluate(
+    policy: Path,
+    log: Path,
+    estimators: str | None,
+    require: str | None,
+    log_format: str | None,
+    reward: str,
+    behaviour: Path | None,
+    seed: int,
+    track: str | None,
+    tracking_uri: str | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """What the saved POLICY is worth, estimated from a LOG that another policy wrote.
+
+    The log must hold other sessions than those the policy learned from.
+    """
+    from recil.evaluate.on_log import evaluate as estimate
+    from recil.evaluate.verdict import VERDICTS
+    from recil.logs.read import read_log
+    from recil.policies.storage import load
+
+    found = estimate(
+        load(policy),
+        read_log(log, log_format, reward),
+        behaviour=None if behaviour is None else load(behaviour),
+        estimators=None if estimators is None else [name.strip() for name in estimators.split(",")],
+        seed=seed,
+        **options,
+    )
+    emit(form, found, found.to_frame())
+    metrics = {
+        f"ope/{row.estimator}{end}": value
+        for row in found
+        for end, value in (("", row.value), ("_low", row.low), ("_high", row.high), ("_ess", row.ess))
+        if value == value
+    }
+    _keep(track, tracking_uri, "evaluate", {"policy": policy, "log": log}, metrics, found.to_frame(), str(found))
+    if require and VERDICTS.index(found.best.verdict) > VERDICTS.index(require):  # type: ignore[arg-type]
+        raise GateError(f"{policy}: the verdict is {found.best.verdict}, {require} was required")
+
+
+@click.command()
+@click.argument("policy", type=Path)
+@_in_world
+@click.option("--out", type=Path, metavar="FOLDER", help="Save the sessions as a log there.")
+@seed
+@track_as
+@common
+def simulate(
+    policy: Path,
+    sessions: int,
+    out: Path | None,
+    seed: int,
+    track: str | None,
+    tracking_uri: str | None,
+    form: str,
+    **place: Any,
+) -> None:
+    """What the saved POLICY brings in a known world (--truth), or with fitted users (--users, --fit)."""
+    import pandas as pd
+
+    from recil.evaluate.simulate import simulate as simulated
+    from recil.evaluate.simulate import simulated_value
+    from recil.policies.storage import load
+
+    world, item_ids = _world(seed, **place)
+    loaded = load(policy)
+    value = simulated_value(loaded, world, sessions, seed)
+    if out is not None:
+        simulated(loaded, world, sessions, seed, item_ids).save(out)
+    frame = pd.DataFrame([{name: getattr(value, name) for name in ("value", "low", "high", "sessions")}])
+    emit(form, value, frame)
+    metrics = {"sim/return": value.value, "sim/return_low": value.low, "sim/return_high": value.high}
+    _keep(track, tracking_uri, "simulate", {"policy": policy, "seed": seed, **place}, metrics, frame, str(value))
+
+
+@click.command()
+@click.argument("policies", nargs=-1, required=True, metavar="[NAME=]POLICY...")
+@click.option("--log", type=Path, metavar="LOG", help="Compare on this log.")
+@click.option("--estimator", help="One of ips, snips, pdis, pdwis, dr; the least refused when left out.")
+@_on_log
+@_in_world
+@seed
+@track_as
+@common
+def compare(
+    policies: tuple[str, ...],
+    log: Path | None,
+    log_format: str | None,
+    reward: str,
+    behaviour: Path | None,
+    seed: int,
+    track: str | None,
+    tracking_uri: str | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """Hold saved POLICIES against each other, paired: on one log (--log), or in one world (--truth, --users, --fit)."""
+    from recil.evaluate.compare import compare as compared
+    from recil.logs.read import read_log
+    from recil.policies.storage import load
+
+    place = {name: options.pop(name) for name in ("truth", "users", "fit", "horizon")}
+    if (log is None) == all(place[name] is None for name in ("truth", "users", "fit")):
+        raise InputError("recil compare", "it needs one log or one world", "give --log, --truth, --users or --fit")
+    named = _named(policies)
+    source: Any = _world(seed, **place)[0] if log is None else read_log(log, log_format, reward)
+    found = compared(
+        {name: load(path) for name, path in named.items()},
+        source,
+        behaviour=None if behaviour is None else load(behaviour),
+        seed=seed,
+        **options,
+    )
+    emit(form, found, found.to_frame())
+    metrics = {f"compare/{row.policy}": row.value for row in found.rows if row.value == row.value}
+    params = {"policies": list(policies), "log": log, "seed": seed, **place}
+    _keep(track, tracking_uri, "compare", params, metrics, found.to_frame(), str(found))
+
+
+def _named(policies: tuple[str, ...]) -> dict[str, Path]:
+    """`name=folder` or a folder, which is then named by itself; two of one name are refused."""
+    named: dict[str, Path] = {}
+    for given in policies:
+        name, equals, folder = given.partition("=")
+        path = Path(folder if equals else given)
+        label = name if equals else path.name if path.name != "policy" else path.resolve().parent.name
+        if label in named:
+            raise InputError(
+                "recil compare", f"two policies are named {label!r}", "name them: first=FOLDER second=FOLDER"
+            )
+        named[label] = path
+    return named
+
+
+def _world(
+    seed: int, truth: Path | None, users: Path | None, fit: Path | None, horizon: int
+) -> tuple[Environment, Any]:
+    """The world asked for, and its items' names."""
+    if sum(given is not None for given in (truth, users, fit)) != 1:
+        raise InputError("world", "not one was named", "give --truth SETTINGS, --users FOLDER or --fit LOG")
+    if truth is not None:
+        from recil.sim.generate import Truth, load_settings
+
+        world = Truth(load_settings(truth)).world
+        return world, world.users.item_ids
+    from recil.logs.read import read_log
+    from recil.sim.fit import fit_users
+    from recil.sim.storage import load_users
+    from recil.sim.world import World
+
+    found = load_users(users) if users is not None else fit_users(read_log(str(fit)), seed=seed)
+    return World(found, horizon), found.item_ids
+
+
+def _keep(
+    name: str | None,
+    tracking_uri: str | None,
+    stage: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    frame: pd.DataFrame,
+    text: str,
+) -> None:
+    """The answer as an MLflow run, where --track asks for it."""
+    if name is None:
+        return
+    from recil.track.links import run_link
+    from recil.track.run import RunWriter
+    from recil.track.store import ensure_experiment, prepare_store, resolve_store
+    from recil.track.summary import write_summary
+
+    store = resolve_store(tracking_uri)
+    prepare_store(store)
+    experiment_id = ensure_experiment(store, f"recil-{name}")
+    with RunWriter(store, experiment_id, stage, Path(".recil") / "spool", {"recil.stage": stage}) as writer:
+        writer.params(params)
+        writer.metrics(metrics)
+        writer.text(text + "\n", f"{stage}.txt")
+        write_summary(writer, {stage: as_table(frame)}, {}, {})
+    if writer.run_id is not None:
+        click.echo(f"MLflow: {run_link(store, experiment_id, writer.run_id)}", err=True)

@@ -1,0 +1,165 @@
+"""Making what a run needs: the users, once, and each unit's policy, from its checkpoint where there is one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from recil.config import Method
+from recil.experiment.data import kept_log, kept_users, write_json
+from recil.experiment.plan import BEHAVIOUR, Setting, Unit, method_of
+from recil.experiment.publish import begin, begin_users
+from recil.logs.session_log import SessionLog
+from recil.policies.baselines import popular, uniform
+from recil.policies.encoders import EncoderConfig
+from recil.policies.markov import markov
+from recil.policies.neighbours import knn
+from recil.policies.softmax import SoftmaxPolicy
+from recil.policies.storage import Storable, load, save
+from recil.sim.card import validate
+from recil.sim.fit import fit_users
+from recil.sim.storage import save_users
+from recil.sim.world import World
+from recil.track.run import RunWriter
+from recil.train.clone import CloneConfig, clone
+from recil.train.finetune import finetune
+from recil.train.loop import OnMetrics
+from recil.train.reinforce import reinforce
+
+
+@dataclass(frozen=True)
+class Making:
+    """All that a policy is made from. seed: 0 for methods whose making draws on none."""
+
+    setting: Setting
+    unit: Unit
+    method: Method
+    on_metrics: OnMetrics | None
+    checkpoint: Path
+
+    @property
+    def seed(self) -> int:
+        return self.unit.seed or 0
+
+    @property
+    def log(self) -> SessionLog:
+        return kept_log(self.setting.data(self.setting.train))
+
+    @property
+    def world(self) -> World:
+        return world_of(self.setting)
+
+
+def _clone(making: Making) -> Storable:
+    return clone(
+        making.log,
+        making.method.settings,
+        making.seed,
+        on_metrics=making.on_metrics,
+        checkpoint=making.checkpoint,
+    )
+
+
+def _finetune(making: Making) -> Storable:
+    start = load(making.setting.policy(str(making.unit.start)) / "policy")
+    assert isinstance(start, SoftmaxPolicy)
+    source = making.method.own["source"]
+    return finetune(
+        start,
+        making.log if source == "log" else making.world,
+        making.method.settings,
+        making.seed,
+        log=making.log if source == "both" else None,
+        on_metrics=making.on_metrics,
+        checkpoint=making.checkpoint,
+    )
+
+
+def _reinforce(making: Making) -> Storable:
+    named = making.method.own.get("like")
+    built = CloneConfig() if named is None else making.setting.experiment.method(named).settings
+    like = SoftmaxPolicy.for_log(making.log, EncoderConfig(built.encoder, built.width), built.item_features)
+    return reinforce(
+        like,
+        making.world,
+        making.method.settings,
+        making.seed,
+        on_metrics=making.on_metrics,
+        checkpoint=making.checkpoint,
+    )
+
+
+MAKERS: dict[str, Callable[[Making], Storable]] = {
+    "uniform": lambda making: uniform(making.log),
+    "popular": lambda making: popular(making.log, **making.method.own),
+    "knn": lambda making: knn(making.log, making.method.settings),
+    "markov": lambda making: markov(making.log, **making.method.own),
+    "clone": _clone,
+    "finetune": _finetune,
+    "reinforce": _reinforce,
+}
+
+
+def world_of(setting: Setting) -> World:
+    """The world of the fitted users."""
+    return World(kept_users(setting.users_folder() / "users"), setting.experiment.world.horizon)
+
+
+def is_made(setting: Setting, unit: Unit) -> bool:
+    """Whether the unit's policy is there (that of the logged recommender is not made but known)."""
+    known = method_of(setting.experiment, unit).kind not in MAKERS
+    return known or (setting.policy(unit.policy_key) / "policy" / "policy.json").exists()
+
+
+def users_are_made(setting: Setting) -> bool:
+    """Whether the fitted users and their card are there, or nothing is to be fitted."""
+    return setting.users is None or (setting.users_folder() / "card.json").exists()
+
+
+def learn(task: tuple[Setting, Unit | None]) -> None:
+    """Makes one unit's policy, or the users (None), unless it is there. Its training is logged as it goes."""
+    setting, unit = task
+    if unit is None:
+        return None if users_are_made(setting) else _learn_users(setting)
+    if is_made(setting, unit):
+        return None
+    method = method_of(setting.experiment, unit)
+    folder = setting.policy(unit.policy_key)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    # What is not trained has no curve to follow: its run begins when it is judged.
+    writer = begin(setting, unit, folder) if method.seeded and unit.method != BEHAVIOUR else None
+    with writer or nullcontext():
+        on_metrics = None if writer is None else _reporter(writer)
+        policy = MAKERS[method.kind](Making(setting, unit, method, on_metrics, folder / "checkpoint.safetensors"))
+        if writer is not None:
+            writer.metrics({"time/training_seconds": time.monotonic() - started})
+    save(policy, folder / "policy")
+    return None
+
+
+def _reporter(writer: RunWriter) -> Callable[[int, Mapping[str, float]], None]:
+    def on_metrics(step: int, metrics: Mapping[str, float]) -> None:
+        writer.metrics(metrics, step)
+
+    return on_metrics
+
+
+def _learn_users(setting: Setting) -> None:
+    """Fits the users to the training log and judges them on the held-out one; the run of the fit holds both."""
+    train, test = (kept_log(setting.data(key)) for key in (setting.train, setting.test))
+    with begin_users(setting) as writer:
+        users = fit_users(train, setting.experiment.users, setting.experiment.seeds[0], on_metrics=_reporter(writer))
+        card = validate(users, test)
+        for row in card.rows:
+            model = row.model.replace(", ", "_").replace(" ", "_")
+            writer.metrics({f"card/{model}_log_loss": row.log_loss, f"card/{model}_calibration": row.calibration_error})
+        writer.text(card.table + "\n", "card.txt")
+        writer.figure(card.plot(), "card.png")
+        writer.tags({"recil.verdict": card.verdict})
+    save_users(users, setting.users_folder() / "users")
+    content = {"verdict": card.verdict, "reasons": list(card.reasons), "table": card.table}
+    write_json(setting.users_folder() / "card.json", content)

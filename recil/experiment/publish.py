@@ -1,0 +1,63 @@
+"""A unit's MLflow run: begun while it learns, completed when it is judged, found by its key and never doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recil.config import method_settings
+from recil.experiment.data import kept_log
+from recil.experiment.plan import Setting, Unit, method_of
+from recil.track.run import RunWriter
+
+STAGES = {"clone": "clone", "finetune": "finetune", "reinforce": "reinforce"}
+
+
+def begin(setting: Setting, unit: Unit, folder: Path) -> RunWriter:
+    """The run of a unit that starts to learn; it stays open for the judge. folder: where its metrics are recorded."""
+    record = folder / "metrics.jsonl"
+    return _writer(setting, unit.label, unit.key, _tags(setting, unit), ends=False, record=record)
+
+
+def begin_users(setting: Setting) -> RunWriter:
+    """The run of the users' fit."""
+    tags = {"recil.method": "users", "recil.stage": "users", "recil.seed": str(setting.experiment.seeds[0])}
+    writer = _writer(setting, "users", f"{setting.users}-{setting.test[:16]}", tags | dict(setting.tags))
+    writer.params({"users": setting.experiment.resolved()["users"]})
+    _lineage(setting, writer)
+    return writer
+
+
+def publish(setting: Setting, unit: Unit, judged: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Completes the unit's run: settings, lineage, the learning curves where they are not there, what it is worth."""
+    method = method_of(setting.experiment, unit)
+    with _writer(setting, unit.label, unit.key, _tags(setting, unit)) as writer:
+        writer.params({"method": {"name": method.name, **method_settings(method)}, "seed": unit.seed})
+        writer.params({"world": setting.experiment.resolved()["world"], "log": setting.experiment.resolved()["log"]})
+        _lineage(setting, writer)
+        writer.replay(setting.policy(unit.policy_key) / "metrics.jsonl")
+        writer.metrics(metrics)
+        writer.tags({"recil.policy": str(setting.policy(unit.policy_key) / "policy")})
+        writer.json(judged, "judged.json")
+
+
+def _writer(setting: Setting, name: str, key: str, tags: Mapping[str, str], **options: Any) -> RunWriter:
+    return RunWriter(setting.store, setting.experiment_id, name, setting.spool, tags, key=key, **options)
+
+
+def _tags(setting: Setting, unit: Unit) -> dict[str, str]:
+    method = method_of(setting.experiment, unit)
+    return dict(setting.tags) | {
+        "recil.method": unit.method,
+        "recil.kind": method.kind,
+        "recil.stage": STAGES.get(method.kind, "baseline"),
+        "recil.seed": "none" if unit.seed is None else str(unit.seed),
+        "recil.config_hash": unit.policy_key,
+    }
+
+
+def _lineage(setting: Setting, writer: RunWriter) -> None:
+    name = setting.experiment.name
+    writer.dataset(kept_log(setting.data(setting.train)), f"{name}-train", "train", setting.source)
+    writer.dataset(kept_log(setting.data(setting.test)), f"{name}-test", "evaluate", setting.source)

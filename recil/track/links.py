@@ -1,0 +1,21 @@
+"""Links that open where the numbers are: MLflow's own front page opens in another mode."""
+
+from __future__ import annotations
+
+from recil.track.store import Store
+
+UI_ADDRESS = "http://127.0.0.1:5000"
+
+
+def _base(store: Store) -> str:
+    return store.uri if store.uri.startswith(("http://", "https://")) else UI_ADDRESS
+
+
+def runs_link(store: Store, experiment_id: str) -> str:
+    """The runs of an experiment in the training view. For a store that is no server: where `recil ui` serves it."""
+    return f"{_base(store)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def run_link(store: Store, experiment_id: str, run_id: str) -> str:
+    """The page of one run."""
+    return f"{_base(store)}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

@@ -1,0 +1,146 @@
+"""Clone the logged recommender: fit a softmax policy to the logged slates by maximum likelihood."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recil.errors import InputError
+from recil.logs.history import History
+from recil.logs.session_log import SessionLog
+from recil.ops.imitation import masked_negative_log_likelihood
+from recil.policies.encoders import EncoderConfig
+from recil.policies.softmax import SoftmaxPolicy
+from recil.random import Streams, stable_hash
+from recil.train.loop import Objective, OnMetrics, Schedule, fit
+
+
+@dataclass(frozen=True)
+class CloneConfig:
+    """How to clone a log.
+
+    encoder        "bag" (decayed means of the steps: fast) or "gru" (a recurrent network)
+    width          entries of a state and of an item's vector
+    item_features  add the vectors of the items' features to their own
+    epochs         passes over the training sessions at most
+    batch          sessions in one step of the optimiser
+    learning_rate  step size of AdamW; halved after each epoch that does not lower the held-out loss
+    weight_decay   share of each weight (but no bias) taken off per step, times the learning rate
+    patience       epochs without a better held-out likelihood before stopping
+    held_out       share of the sessions, chosen by a hash of their id, that only decide when to stop
+    only_rewarded  fit only the items that were rewarded; the others stay in the history
+    """
+
+    encoder: str = "bag"
+    width: int = 64
+    item_features: bool = True
+    epochs: int = 30
+    batch: int = 256
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.1
+    patience: int = 2
+    held_out: float = 0.1
+    only_rewarded: bool = False
+
+    def __post_init__(self) -> None:
+        EncoderConfig(self.encoder, self.width)
+        for name in ("epochs", "batch", "patience", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"clone.{name}", f"{getattr(self, name)} is not above 0", "give a positive number")
+        if not 0 < self.held_out < 1:
+            raise InputError("clone.held_out", f"{self.held_out} is not between 0 and 1", "give a share such as 0.1")
+        if not self.weight_decay >= 0:
+            raise InputError("clone.weight_decay", f"{self.weight_decay} is below 0", "give 0 or more")
+
+
+def clone(
+    log: SessionLog,
+    config: CloneConfig | None = None,
+    seed: int = 0,
+    *,
+    on_metrics: OnMetrics | None = None,
+    checkpoint: str | Path | None = None,
+) -> SoftmaxPolicy:
+    """A policy that recommends as the log's recommender did: argmax of Σ log π(slate | history) over the log.
+
+    Slates are scored item after item, without replacement. Stops on the likelihood of held-out sessions and returns the
+    best weights. With `checkpoint`, a run that was stopped goes on where it stood. InputError: a log that cannot be
+    cloned. A log without any reward can.
+    """
+    config = config or CloneConfig()
+    _check(log, config)
+    training, held_out = held_out_sessions(log, config.held_out)
+    policy = SoftmaxPolicy.for_log(log, EncoderConfig(config.encoder, config.width), config.item_features, seed)
+    _start_at_frequencies(policy, log, training)
+
+    def loss(sessions: np.ndarray) -> tuple[Tensor, int]:
+        history = log.batch(sessions)
+        mask = _scored(history, config.only_rewarded)
+        return masked_negative_log_likelihood(policy.log_prob_of_sessions(history), mask), int(mask.sum())
+
+    objective = Objective(
+        name="clone",
+        model=policy,
+        loss=loss,
+        held_out=lambda: _mean_over_sessions(loss, held_out, config.batch),
+        sessions=training,
+        names=log.session_ids,
+        lengths=log.lengths[training],
+        settings=_settings(log, config, seed),
+    )
+    schedule = Schedule(config.epochs, config.batch, config.learning_rate, config.weight_decay, config.patience)
+    fit(objective, schedule, Streams(seed).child("clone"), on_metrics, checkpoint)
+    return policy
+
+
+def held_out_sessions(log: SessionLog, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the other and of the held-out sessions, by a hash of their ids; at least one on each side."""
+    draw = np.array([stable_hash("held out", session) for session in log.session_ids.tolist()]) / 2.0**63
+    held_out = draw < share
+    if not held_out.any():
+        held_out[draw.argmin()] = True
+    if held_out.all():
+        held_out[draw.argmax()] = False
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _scored(history: History, only_rewarded: bool) -> Tensor:
+    return history.shown & (history.reward > 0) if only_rewarded else history.shown
+
+
+@torch.no_grad()
+def _start_at_frequencies(policy: SoftmaxPolicy, log: SessionLog, sessions: np.ndarray) -> None:
+    """Biases that make the untrained policy recommend by how often an item was shown: a start close to the goal."""
+    rows, inside = log.rows(sessions)
+    items = log.items[rows[inside]]
+    count = np.bincount(items[items >= 0], minlength=log.catalogue).astype("float64")
+    policy.bias.weight[:, 0] = torch.from_numpy(np.log((count + 0.5) / (count + 0.5).mean()))
+
+
+def _mean_over_sessions(loss: Callable[[np.ndarray], tuple[Tensor, int]], sessions: np.ndarray, batch: int) -> float:
+    """Mean per item of `loss` (sessions -> mean, number of items) over the sessions, in batches."""
+    parts = [loss(sessions[start : start + batch]) for start in range(0, len(sessions), batch)]
+    items = sum(count for _, count in parts)
+    return sum(float(mean) * count for mean, count in parts) / max(items, 1)
+
+
+def _check(log: SessionLog, config: CloneConfig) -> None:
+    if log.sessions < 2:
+        raise InputError("clone", f"the log has {log.sessions} session", "give at least 2: one decides when to stop")
+    in_order = np.sort(log.items, 1)
+    repeated = int(((in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)).any(1).sum())
+    if repeated:
+        raise InputError("clone", f"{repeated} slates hold an item twice", "clone a log whose slates repeat no item")
+    if config.only_rewarded and not (log.reward > 0).any():
+        raise InputError("clone.only_rewarded", "the log has no reward above 0", "clone all shown items instead")
+
+
+def _settings(log: SessionLog, config: CloneConfig, seed: int) -> str:
+    """All that a run's bits depend on, the number of epochs and the patience apart."""
+    return json.dumps([asdict(replace(config, epochs=1, patience=1)), seed, log.digest])

@@ -1,0 +1,55 @@
+"""A log as training material: checked, with propensities, in batches on the policy's device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from recil.errors import InputError
+from recil.logs.history import History
+from recil.logs.session_log import SessionLog
+from recil.policies.softmax import SoftmaxPolicy
+
+
+@dataclass(frozen=True)
+class LoggedSessions:
+    """Sessions of a log with propensities: its own, or those of the clone where it has none."""
+
+    log: SessionLog
+    clone: SoftmaxPolicy
+
+    def __post_init__(self) -> None:
+        if self.log.catalogue != self.clone.catalogue:
+            raise InputError(
+                "finetune",
+                f"the log has {self.log.catalogue} items and the policy {self.clone.catalogue}",
+                "give the log that the policy was cloned from, or one over the same catalogue",
+            )
+        if self.log.sessions < 2:
+            raise InputError(
+                "finetune",
+                f"the log has {self.log.sessions} session, and one must be held out from learning",
+                "give a log with more sessions",
+            )
+        if not np.isfinite(self.log.reward).all():
+            raise InputError("finetune", "the log has rewards that are not finite", "check the reward column")
+        if not self.log.reward.any():
+            raise InputError(
+                "finetune",
+                f"none of the {self.log.impressions} items shown has a reward: there is nothing to learn from",
+                "name another reward column, or give a log with clicks",
+            )
+
+    def scale(self) -> float:
+        """Mean absolute reward of an item shown."""
+        return float(np.abs(self.log.reward).sum(dtype=np.float64)) / self.log.impressions
+
+    def batch(self, sessions: np.ndarray) -> History:
+        device = next(self.clone.parameters()).device
+        history = self.log.batch(sessions).to(device)
+        if history.propensity is not None:
+            return history
+        with torch.no_grad():
+            return replace(history, propensity=self.clone.log_prob_of_sessions(history).exp())
