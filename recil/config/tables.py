@@ -46,13 +46,22 @@ class WorldTable(_Table):
     sessions: Annotated[int, Field(ge=2)] = 4000
 
 
+class OtherLogTable(_Table):
+    """A log of another policy over the same catalogue, with propensities, to judge policies on as a whole."""
+
+    path: str
+    format: str | None = None
+    reward: str = "click"
+
+
 class EvaluateTable(_Table):
-    """Evaluation on the held-out log. estimators: all when left out; replicates: of the bootstrap."""
+    """Evaluation on the held-out log. estimators: all when left out; replicates: of the bootstrap; logs: other logs."""
 
     estimators: tuple[str, ...] | None = None
     replicates: Annotated[int, Field(ge=1)] = 1000
     gamma: Annotated[float, Field(ge=0, le=1)] = 1.0
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    logs: dict[Label, OtherLogTable] = {}
 
 
 @cache

@@ -29,9 +29,14 @@ class Found:
     judged: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
 
-    def replicates(self, estimator: str) -> np.ndarray:
-        """float64 [R]: the estimate in each bootstrap sample of the held-out log; samples are shared by all units."""
-        return self.arrays["ope"][list(self.judged["ope"]).index(estimator)]
+    def estimates(self, log: str | None = None) -> Mapping[str, Any]:
+        """Estimator -> estimate on the held-out log, or on another log by name."""
+        return self.judged["ope"] if log is None else self.judged["others"][log]
+
+    def replicates(self, estimator: str, log: str | None = None) -> np.ndarray:
+        """float64 [R]: the estimate in each bootstrap sample of a log; samples are shared by all units."""
+        name = "ope" if log is None else f"ope_{log}"
+        return self.arrays[name][list(self.estimates(log)).index(estimator)]
 
     def value(self, measure: str, seed: int) -> float | None:
         """The value in a world with the users of this seed."""
@@ -55,12 +60,26 @@ def gather(experiment: Experiment, found: Sequence[Found], believed: bool) -> tu
     return rows, tuple(gains)
 
 
-def _estimator(found: Sequence[Found]) -> str:
+def rows_on(experiment: Experiment, found: Sequence[Found], log: str) -> tuple[Row, ...]:
+    """What every method is worth on another log; `logged` is that log's own policy, on-policy."""
+    estimator = _estimator(found, log)
+    rows = []
+    for method in experiment.methods:
+        units = [item for item in found if item.unit.method == method.name]
+        name = LOGGED if method.kind == LOGGED else estimator
+        ope, verdict, reasons = _on_log(experiment, units, name, log) if units else (None, "-", ())
+        wanted = len(experiment.seeds) if method.seeded else 1
+        seeds = (len(units), wanted)
+        rows.append(Row(method.name, method.kind, seeds, None, None, ope, name, verdict, reasons))
+    return tuple(rows)
+
+
+def _estimator(found: Sequence[Found], log: str | None = None) -> str:
     """The estimator for all rows: the one that refuses the fewest policies, then the first of PREFERENCE."""
-    asked = [name for name in PREFERENCE if any(name in item.judged["ope"] for item in found)]
+    asked = [name for name in PREFERENCE if any(name in item.estimates(log) for item in found)]
 
     def refused(name: str) -> int:
-        return sum(item.judged["ope"].get(name, {}).get("verdict") == "refuse" for item in found)
+        return sum(item.estimates(log).get(name, {}).get("verdict") == "refuse" for item in found)
 
     return min(asked, key=refused, default=LOGGED)
 
@@ -114,14 +133,14 @@ def _in_world(experiment: Experiment, units: Sequence[Found], measure: str) -> I
 
 
 def _on_log(
-    experiment: Experiment, units: Sequence[Found], estimator: str
+    experiment: Experiment, units: Sequence[Found], estimator: str, log: str | None = None
 ) -> tuple[Interval | None, str, tuple[str, ...]]:
     """Mean over the seeds' policies, its interval over resampled sessions, the gravest verdict and its reasons."""
-    rows = [item.judged["ope"][estimator] for item in units]
+    rows = [item.estimates(log)[estimator] for item in units]
     worst = max(rows, key=lambda row: VERDICTS.index(row["verdict"]))
     if worst["verdict"] == "refuse":
         return None, "refuse", tuple(worst["reasons"])
-    replicates = np.mean([item.replicates(estimator) for item in units], axis=0)
+    replicates = np.mean([item.replicates(estimator, log) for item in units], axis=0)
     interval = percentile_interval(torch.from_numpy(replicates), experiment.evaluate.confidence)
     return (float(np.mean([row["value"] for row in rows])), *interval), worst["verdict"], tuple(worst["reasons"])
 

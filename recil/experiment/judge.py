@@ -68,6 +68,11 @@ def _judge(setting: Setting, unit: Unit) -> tuple[Judged, dict[str, np.ndarray]]
     judged: Judged = {"method": unit.method, "kind": method.kind, "seed": unit.seed}
     judged["ope"] = {row.estimator: _row(row) for row in estimates}
     arrays = {"ope": np.stack([row.replicates.numpy() for row in estimates])}
+    judged["others"] = {}
+    for name, digest in setting.others.items():
+        estimates = _on_log(setting, policy, kept_log(setting.data(digest)), method.kind == "logged")
+        judged["others"][name] = {row.estimator: _row(row) for row in estimates}
+        arrays[f"ope_{name}"] = np.stack([row.replicates.numpy() for row in estimates])
     for name, world in _worlds(setting, method.kind):
         judged[name] = {}
         for seed in experiment.seeds if unit.seed is None else (unit.seed,):
@@ -152,13 +157,15 @@ def _as_cloner(policy: Any, test: SessionLog) -> dict[str, float]:
 
 def _metrics(judged: Judged) -> Iterator[tuple[str, float]]:
     """The same as MLflow metrics. What is refused is not shown as a number."""
-    for name, row in judged["ope"].items():
-        if row["verdict"] != "refuse":
-            yield f"ope/{name}", row["value"]
-            yield f"ope/{name}_low", row["low"]
-            yield f"ope/{name}_high", row["high"]
-        yield f"ope/{name}_ess", row["ess"]
-        yield f"ope/{name}_mean_weight", row["mean_weight"]
+    sections = {"ope": judged["ope"]} | {f"ope_{log}": found for log, found in judged["others"].items()}
+    for section, found in sections.items():
+        for name, row in found.items():
+            if row["verdict"] != "refuse":
+                yield f"{section}/{name}", row["value"]
+                yield f"{section}/{name}_low", row["low"]
+                yield f"{section}/{name}_high", row["high"]
+            yield f"{section}/{name}_ess", row["ess"]
+            yield f"{section}/{name}_mean_weight", row["mean_weight"]
     for world, section in (("simulated", "sim"), ("true", "true")):
         if world in judged:
             value, low, high = (float(part) for part in np.mean(list(judged[world].values()), axis=0))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recil.config import Experiment, Method, content_hash, method_settings
 from recil.experiment.version import code_version
+from recil.random import stable_hash
 from recil.track.store import Store
 
 BEHAVIOUR = "behaviour"
@@ -44,6 +45,7 @@ class Setting:
     behaviour   the policy key of the clone that supplies propensities, None where the log has them
     truth       the settings of the known world, None where there is none
     source      where the log was read
+    others      name -> digest of the other logs that policies are judged on
     tags        what every run is tagged with
     """
 
@@ -58,6 +60,7 @@ class Setting:
     truth: Path | None
     tags: Mapping[str, str]
     source: str
+    others: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spool(self) -> Path:
@@ -122,14 +125,19 @@ def acts(experiment: Experiment, unit: Unit) -> bool:
     return method.kind == "reinforce" or method.own.get("source") in ("world", "both")
 
 
-def plan_of(experiment: Experiment, train: str, test: str, truth: Any, propensities: bool) -> Plan:
-    """The units of an experiment on a log with these digests. truth: what identifies the known world, or None."""
+def plan_of(
+    experiment: Experiment, train: str, test: str, truth: Any, propensities: bool, others: Mapping[str, str]
+) -> Plan:
+    """The units of an experiment on logs with these digests. truth: what identifies the known world, or None."""
     users = _users_key(experiment, train)
     behaviour: Unit | None = None
     if not propensities:
-        behaviour = _unit(experiment, behaviour_method(experiment), experiment.seeds[0], train, users, None, None)
+        # A seed that no method has: a clone judged by propensities of its own would equal the log by construction.
+        apart = stable_hash("behaviour", *experiment.seeds) % 2**31
+        behaviour = _unit(experiment, behaviour_method(experiment), apart, train, users, None, None)
     judged_by = [
-        code_version(), test, experiment.evaluate.model_dump(), experiment.world.model_dump(), truth, users,
+        code_version(), test, experiment.evaluate.model_dump(exclude={"logs"}), dict(others),
+        experiment.world.model_dump(), truth, users,
         None if behaviour is None else behaviour.policy_key,
     ]  # fmt: skip
     table: list[Unit] = []

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-WIDTH = 100
 Interval = tuple[float, float, float]
 MEASURES = {"true": "true value", "simulated": "simulated value", "ope": "value on the held-out log"}
 
@@ -67,6 +66,7 @@ class Result:
     world      verdict on the fitted users and its reasons; None where nothing was fitted
     failures   label of a unit -> what stopped it; its method is reported on the seeds that are left
     link       where MLflow shows the runs
+    on_logs    name -> rows on another log, where the experiment names any
     """
 
     name: str
@@ -76,6 +76,16 @@ class Result:
     world: tuple[str, tuple[str, ...]] | None = None
     failures: Mapping[str, Failure] = field(default_factory=dict)
     link: str = ""
+    on_logs: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+
+    def log_table(self, log: str) -> Table:
+        """The comparison on another log."""
+        heads = ("method", "value", "low", "high", "estimator", "verdict", "reasons")
+        rows = tuple(
+            (row.method, *(row.ope or (None, None, None)), row.estimator, row.verdict, "; ".join(row.reasons))
+            for row in self.on_logs[log]
+        )
+        return Table(heads, rows)
 
     def table(self) -> Table:
         """The comparison, a column for every number."""
@@ -104,50 +114,9 @@ class Result:
         return values_figure(self)
 
     def __str__(self) -> str:
-        return "\n".join([*self._lines(), *self._notes()])
+        from recil.experiment.words import words_of
 
-    def _lines(self) -> list[str]:
-        measures = [measure for measure in MEASURES if any(getattr(row, measure) is not None for row in self.rows)]
-        name = max(len("method"), *(len(row.method) for row in self.rows))
-        widths = {measure: 20 if measure != "ope" else 28 for measure in measures}
-        heads = {"true": "true value", "simulated": "simulated value", "ope": "value on the log"}
-        lines = [f"{'method':<{name}}  " + "".join(f"{heads[m]:<{widths[m]}}" for m in measures) + "verdict  seeds"]
-        for row in self.rows:
-            cells = [f"{_shown(getattr(row, measure), measure):<{widths[measure]}}" for measure in measures]
-            seeds = str(row.seeds[0]) if row.seeds[0] == row.seeds[1] else f"{row.seeds[0]} of {row.seeds[1]}"
-            lines.append(f"{row.method:<{name}}  " + "".join(cells) + f"{row.verdict:<9}{seeds}")
-        names = sorted({row.estimator for row in self.rows if row.estimator})
-        lines.append(f"reward per session, {self.confidence:.0%} intervals; on the log by {', '.join(names)}")
-        return lines
-
-    def _notes(self) -> list[str]:
-        lines = []
-        for gain in self.gains:
-            interval = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-            pair = f"{gain.first} - {gain.second}"
-            lines.append(f"  {pair:<24} {MEASURES[gain.measure]:<26} {interval}{'' if gain.clear else '  (tie)'}")
-        cloners = [row for row in self.rows if row.nll is not None]
-        if cloners:
-            lines.append("as cloners, nats per held-out item: " + ", ".join(f"{r.method} {r.nll:.4f}" for r in cloners))
-        nexts = [row for row in self.rows if row.next_nll is not None]
-        if nexts:
-            lines.append("after the first slate: " + ", ".join(f"{row.method} {row.next_nll:.4f}" for row in nexts))
-        for row in self.rows:
-            lines += [f"{row.method}: {row.verdict}: {reason}" for reason in row.reasons]
-        if self.world is not None:
-            verdict, reasons = self.world
-            lines += [f"simulated users: {verdict}{f': {reason}' if reason else ''}" for reason in reasons or ("",)]
-        lines += [f"{label}: failed: {failure.message}" for label, failure in self.failures.items()]
-        return [line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..." for line in lines]
-
-
-def _shown(interval: Interval | None, measure: str) -> str:
-    if interval is None:
-        return "-"
-    value, low, high = interval
-    if measure == "ope":
-        return f"{value:.4f} [{low:.4f}, {high:.4f}]"
-    return f"{value:.4f}" if math.isnan(low) else f"{value:.4f} ± {(high - low) / 2:.4f}"
+        return "\n".join(words_of(self))
 
 
 def _cells(row: Row) -> tuple[object, ...]:

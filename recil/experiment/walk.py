@@ -13,14 +13,16 @@ from recil.errors import InputError
 from recil.evaluate.on_log import check_estimators
 from recil.experiment.data import check_truth, keep_log, truth_of
 from recil.experiment.figures import gains_figure, values_figure
-from recil.experiment.gather import Found, gather
+from recil.experiment.gather import Found, gather, rows_on
 from recil.experiment.judge import judge, read_arrays
 from recil.experiment.learn import is_made, learn, users_are_made
 from recil.experiment.plan import Plan, Setting, Unit, plan_of
 from recil.experiment.result import Result
 from recil.experiment.version import code_version
 from recil.jobs import Failure, run_units
+from recil.logs.align import align
 from recil.logs.read import read_log
+from recil.logs.session_log import SessionLog
 from recil.track.find import adopted_run, end_runs, find_runs
 from recil.track.git import git_tags
 from recil.track.links import runs_link
@@ -86,11 +88,13 @@ def _prepare(experiment: Experiment, store: Store, work: Path) -> tuple[Setting,
     truth = None if experiment.truth is None else experiment.path(experiment.truth.settings)
     if truth is not None:
         check_truth(truth_of(truth), log, str(truth))
+    others = {name: _other_log(experiment, name, train) for name in experiment.evaluate.logs}
+    digests = {name: other.digest for name, other in others.items()}
     prepare_store(store)
     adopted = adopted_run(store)
     experiment_id = adopted.experiment_id if adopted else ensure_experiment(store, f"recil-{experiment.name}")
     truth_hash = None if truth is None else content_hash(truth_of(truth).settings.model_dump())
-    plan = plan_of(experiment, train.digest, test.digest, truth_hash, test.propensity is not None)
+    plan = plan_of(experiment, train.digest, test.digest, truth_hash, test.propensity is not None, digests)
     sweep = content_hash([experiment.resolved(), names, [unit.key for unit in plan.table]])
     world = truth_hash if plan.users is None else plan.users
     setting = Setting(
@@ -106,13 +110,24 @@ def _prepare(experiment: Experiment, store: Store, work: Path) -> tuple[Setting,
         tags={"recil.sweep": sweep, "recil.version": code_version(), "recil.world": world or "none"}
         | git_tags(experiment.folder),
         source=str(source),
+        others=digests,
     )
-    for part in (train, test):
+    for part in (train, test, *others.values()):
         try:
             keep_log(part, setting.data(part.digest))
         except OSError as error:
             raise InputError(str(work), f"cannot be written ({error})", "run where you may write") from error
     return setting, plan
+
+
+def _other_log(experiment: Experiment, name: str, like: SessionLog) -> SessionLog:
+    """One of the other logs to judge on, in the catalogue and columns of the experiment's own."""
+    table = experiment.evaluate.logs[name]
+    path = experiment.path(table.path)
+    other = align(read_log(path, table.format, table.reward), like)
+    if other.propensity is None:
+        raise InputError(f"evaluate.logs.{name}", f"{path} has no propensities", "name a log that has them")
+    return other
 
 
 def _walk(walk: _Walk) -> list[Found]:
@@ -182,7 +197,8 @@ def _card(setting: Setting) -> dict[str, Any] | None:
 def _result(walk: _Walk, found: Iterable[Found]) -> Result:
     setting, card = walk.setting, _card(walk.setting)
     believed = card is None or card["verdict"] != "refuse"
-    rows, gains = gather(setting.experiment, list(found), believed)
+    found = list(found)
+    rows, gains = gather(setting.experiment, found, believed)
     return Result(
         name=setting.experiment.name,
         rows=rows,
@@ -191,6 +207,7 @@ def _result(walk: _Walk, found: Iterable[Found]) -> Result:
         world=None if card is None else (card["verdict"], tuple(card["reasons"])),
         failures=walk.failures,
         link=runs_link(setting.store, setting.experiment_id),
+        on_logs={name: rows_on(setting.experiment, found, name) for name in setting.others},
     )
 
 
@@ -216,6 +233,7 @@ def _summarise(walk: _Walk, result: Result) -> None:
         writer.json(setting.experiment.resolved(), "resolved.json")
         figures = {"values": values_figure(result), "differences": gains_figure(result)}
         tables = {"comparison": result.table(), "differences": result.gains_table()}
+        tables |= {f"on_{name}": result.log_table(name) for name in result.on_logs}
         note = f"# {result.name}\n\n```\n{result}\n```\n"
         write_summary(writer, tables, figures, _metrics(result), note)
 

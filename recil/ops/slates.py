@@ -57,7 +57,8 @@ def sample_plackett_luce(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tens
         raise ValueError(f"sample_plackett_luce: {uniforms.shape[1]} positions but {logits.shape[1]} items")
     # The exponential is taken once, in the logits' own precision: it costs ten times as much in float64 as in float32.
     weight = (logits - logits.amax(1, keepdim=True)).exp().double()
-    items, log_probs = [], []
+    items: list[Tensor] = []
+    log_probs: list[Tensor] = []
     for uniform in uniforms.double().unbind(1):
         cumulative = weight.cumsum(1)
         if items and bool((cumulative[:, -1] < _FAINT).any()):

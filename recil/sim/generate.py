@@ -2,7 +2,8 @@
 
 The world is made of the same behaviour that is fitted to logs, with parameters drawn from the settings' seed: many
 types of user, so that a fit with few types is an approximation and not a copy. Everything follows from the settings;
-the same settings give the same bytes.
+the same settings give the same bytes: all is computed in float64, so that what machines round differently is gone when
+the log is written in float32.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class Truth:
         """The recommender that writes the log, with exact propensities."""
         settings, catalogue = self.settings, self.world.users.behaviour.catalogue({})
         generator = Streams(settings.seed).generator("recommender")
-        noise = torch.randn(settings.items, generator=generator)
+        noise = torch.randn(settings.items, generator=generator).double()
         known = (catalogue.appeal - catalogue.appeal.mean()) / catalogue.appeal.std().clamp(min=1e-6)
         blurred = settings.recommender_knowledge * known + math.sqrt(1 - settings.recommender_knowledge**2) * noise
         return Recommender(
@@ -173,10 +174,10 @@ def _behaviour(settings: Settings) -> Behaviour:
         leaves=True,
         hazard_steps=1,
     )
-    behaviour = Behaviour(layout, streams)
+    behaviour = Behaviour(layout, streams).double()
 
     def normal(purpose: str, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=streams.generator(purpose))
+        return torch.randn(*shape, generator=streams.generator(purpose)).double()
 
     vectors = F.normalize(normal("vectors", settings.items, settings.dimension), dim=-1)
     values = {
@@ -198,7 +199,7 @@ def _behaviour(settings: Settings) -> Behaviour:
     low, high = -20.0, 20.0
     for _ in range(60):
         middle = (low + high) / 2
-        rate = float(torch.sigmoid(middle + liked.double()).mean())
+        rate = float(torch.sigmoid(middle + liked).mean())
         low, high = (middle, high) if rate < settings.click_rate else (low, middle)
     behaviour.appeal.fill_(low)
     return behaviour.requires_grad_(False)

@@ -1,16 +1,16 @@
 """What a run has to say, as plain JSON: sent to MLflow now, or kept in a file and sent later.
 
 An entry is one of
-  {"metrics": [[name, value, milliseconds, step], ...]}       {"params": {name: text}}      {"tags": {name: text}}
-  {"artifact": {"file": path, "folder": folder or None}}      {"dataset": {...}}
-  {"status": "RUNNING"}                                       {"end": [status, milliseconds]}
+  {"begin": {tag: text}}                                      the run goes on, with these tags
+  {"batch": {"metrics": [[name, value, milliseconds, step], ...], "params": {name: text}, "tags": {name: text}}}
+  {"artifact": {"file": path, "folder": folder or None}}      {"datasets": [{...}, ...]}
+  {"end": [status, milliseconds]}
 Sending one twice does no harm: a metric carries its time, so MLflow keeps one copy of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 Entry = dict[str, Any]
-METRICS_PER_BATCH = 1000
+METRICS_PER_BATCH = 800  # with as many names as fit below, under MLflow's 1000 a call
 _NAMES_PER_BATCH = 100
 _PASSING = {401, 403, 408, 429}  # refusals that may end without anything changing here
 
@@ -32,44 +32,48 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, OSError)
 
 
-def send(client: MlflowClient, run_id: str, entry: Entry, files: Path) -> None:
-    """Sends one entry. files: the folder that relative artifact paths are in. Raises what MLflow raises."""
+def send(client: MlflowClient, run_id: str, entry: Entry, files: Path, created: bool) -> None:
+    """Sends one entry. Raises what MLflow raises.
+
+    files: the folder that relative artifact paths are in; created: the run is new and has what it was created with.
+    """
     ((kind, content),) = entry.items()
-    if kind == "metrics":
-        for part in _parts(content, METRICS_PER_BATCH):
-            client.log_batch(run_id, metrics=[Metric(name, value, time, step) for name, value, time, step in part])
-    elif kind == "params":
-        _send_params(client, run_id, content)
-    elif kind == "tags":
-        for part in _parts(content.items(), _NAMES_PER_BATCH):
-            client.log_batch(run_id, tags=[RunTag(name, value) for name, value in part])
+    if kind == "begin":
+        if not created:
+            client.update_run(run_id, status="RUNNING")
+            client.log_batch(run_id, tags=[RunTag(name, value) for name, value in content.items()])
+    elif kind == "batch":
+        _send_batch(client, run_id, content, created)
     elif kind == "artifact":
         client.log_artifact(run_id, str(files / content["file"]), content["folder"])
-    elif kind == "dataset":
-        _send_dataset(client, run_id, content)
-    elif kind == "status":
-        client.update_run(run_id, status=content)
+    elif kind == "datasets":
+        client.log_inputs(run_id, datasets=[_dataset(dataset) for dataset in content])
     elif kind == "end":
         client.set_terminated(run_id, status=content[0], end_time=content[1])
     else:
         raise ValueError(f"entry of an unknown kind {kind!r}")
 
 
-def _parts(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    remaining = iter(values)
-    while part := list(islice(remaining, size)):
-        yield part
+def _send_batch(client: MlflowClient, run_id: str, content: Mapping[str, Any], created: bool) -> None:
+    """As few calls as MLflow's limits allow. A parameter is written once: a run gone on with has most of them."""
+    params = dict(content.get("params", {}))
+    if params and not created:
+        known = client.get_run(run_id).data.params
+        params = {name: value for name, value in params.items() if name not in known}
+    metrics = _parts([Metric(*metric) for metric in content.get("metrics", [])], METRICS_PER_BATCH)
+    names = _parts([Param(*param) for param in params.items()], _NAMES_PER_BATCH)
+    tags = _parts([RunTag(*tag) for tag in content.get("tags", {}).items()], _NAMES_PER_BATCH)
+    while True:
+        parts = next(metrics, []), next(names, []), next(tags, [])
+        if not any(parts):
+            return
+        client.log_batch(run_id, metrics=parts[0], params=parts[1], tags=parts[2])
 
 
-def _send_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
-    """Only what the run does not have yet: a parameter cannot be written twice, and a resumed run has most of them."""
-    known = client.get_run(run_id).data.params
-    new = [(name, value) for name, value in params.items() if name not in known]
-    for part in _parts(new, _NAMES_PER_BATCH):
-        client.log_batch(run_id, params=[Param(name, value) for name, value in part])
+def _parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def _send_dataset(client: MlflowClient, run_id: str, content: Mapping[str, str]) -> None:
+def _dataset(content: Mapping[str, str]) -> DatasetInput:
     fields = {name: content[name] for name in ("name", "digest", "source_type", "source", "schema", "profile")}
-    tags = [InputTag("mlflow.data.context", content["context"])]
-    client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**fields), tags)])
+    return DatasetInput(Dataset(**fields), [InputTag("mlflow.data.context", content["context"])])

@@ -43,14 +43,14 @@ class RunAddress:
     run_id: str | None = None
     key: str = field(default_factory=lambda: uuid4().hex)
 
-    def create(self, client: MlflowClient) -> RunAddress:
-        """The same address with its run: the one of this key, created when there is none."""
+    def found_or_created(self, client: MlflowClient) -> tuple[RunAddress, bool]:
+        """The same address with its run, the one of this key if there is one; and whether it was created."""
         if self.run_id is not None:
-            return self
+            return self, False
         mark = {"recil.key": self.key}
         found = client.search_runs([self.experiment_id], f"tags.`recil.key` = '{self.key}'", max_results=1)
         run = found[0] if found else client.create_run(self.experiment_id, self.started, self.tags | mark, self.name)
-        return replace(self, run_id=run.info.run_id)
+        return replace(self, run_id=run.info.run_id), not found
 
     @property
     def folder_name(self) -> str:
@@ -58,13 +58,17 @@ class RunAddress:
 
 
 class Outbox:
-    """Sends entries in order. folder: where runs' unsent entries are kept, each run in a folder of its own."""
+    """Sends entries in order. folder: where runs' unsent entries are kept, each run in a folder of its own.
+
+    refused: entries the store did not take; created: the run is new, this outbox made it.
+    """
 
     def __init__(self, address: RunAddress, folder: Path) -> None:
         self.address = address
         self.folder = folder / address.folder_name
         self.refused = 0
         self._client: MlflowClient | None = None
+        self.created = False
         self._pause = 0.0
         self._not_before = 0.0
         self._held, self._holds = ExitStack(), False
@@ -118,8 +122,9 @@ class Outbox:
         try:
             if self._client is None:
                 self._client = connect(self.address.store)
-            self.address = self.address.create(self._client)
-            send(self._client, str(self.address.run_id), entry, files)
+            if self.address.run_id is None:
+                self.address, self.created = self.address.found_or_created(self._client)
+            send(self._client, str(self.address.run_id), entry, files, self.created)
         except Exception as error:
             if is_away(error):
                 self._wait(error)

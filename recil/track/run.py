@@ -48,17 +48,19 @@ class RunWriter:
         record: Path | None = None,
         flush_seconds: float = 5.0,
     ) -> None:
-        whole = {"mlflow.user": _user(), "mlflow.source.name": "recil", "mlflow.source.type": "LOCAL"} | dict(
-            tags or {}
-        )
+        whole = {"mlflow.user": _user(), "mlflow.source.name": "recil", "mlflow.source.type": "LOCAL"}
+        whole |= {"recil.state": "running"} | dict(tags or {})
         address = RunAddress(store.uri, experiment_id, name, whole, _now(), run_id, key or uuid4().hex)
         self._outbox = Outbox(address, Path(spool))
         self._ends, self._record = ends, record
         self._flush_seconds = flush_seconds
         self._metrics: list[list[Any]] = []
+        self._params: dict[str, str] = {}
+        self._tags: dict[str, str] = {}
+        self._datasets: list[dict[str, str]] = []
         self._flushed = time.monotonic()
         self._nonfinite: Counter[str] = Counter()
-        self._outbox.put([{"status": "RUNNING"}, {"tags": whole | {"recil.state": "running"}}])
+        self._outbox.put([{"begin": whole}])
 
     @property
     def run_id(self) -> str | None:
@@ -95,17 +97,17 @@ class RunWriter:
             self.flush()
 
     def replay(self, record: Path) -> None:
-        """The metrics of a record, at their own times; what the run already has of them is not doubled."""
-        if record.exists():
+        """The metrics of a record, at their own times, unless another process has written them into this very run."""
+        if record.exists() and (self._outbox.created or self.run_id is None):
             with record.open(encoding="utf-8") as lines:
-                self._outbox.put([{"metrics": [json.loads(line) for line in lines if line.endswith("\n")]}])
+                self._metrics += [json.loads(line) for line in lines if line.endswith("\n")]
 
     def params(self, config: Any) -> None:
         """A nested config as flat dotted parameters. What a resumed run already has stays as it is."""
-        self._outbox.put([{"params": flat(config)}])
+        self._params |= flat(config)
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        self._outbox.put([{"tags": {name: str(value) for name, value in tags.items()}}])
+        self._tags |= {name: str(value) for name, value in tags.items()}
 
     def text(self, content: str, file: str) -> None:
         """An artifact of text; the ending of `file` (md, csv, json, toml, html) decides how MLflow shows it."""
@@ -128,16 +130,23 @@ class RunWriter:
 
     def dataset(self, log: SessionLog, name: str, context: str, source: str | Path) -> None:
         """The log this run was made from. context: what for (train, evaluate, demonstrations)."""
-        self._outbox.put([{"dataset": SessionDataset(log, name, source).to_dict() | {"context": context}}])
+        self._datasets.append(SessionDataset(log, name, source).to_dict() | {"context": context})
 
     def flush(self) -> None:
-        """Sends the metrics gathered so far, and what was kept while the store was away."""
-        entries: list[Entry] = [{"metrics": self._metrics}] if self._metrics else []
-        if self._record is not None and entries:
+        """Sends what was gathered so far, and what was kept while the store was away."""
+        self._outbox.put(self._gathered())
+
+    def _gathered(self) -> list[Entry]:
+        """What was written since the last time, as entries."""
+        if self._record is not None and self._metrics:
             with self._record.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(metric) + "\n" for metric in self._metrics)
-        self._metrics, self._flushed = [], time.monotonic()
-        self._outbox.put(entries)
+        batch = {"metrics": self._metrics, "params": self._params, "tags": self._tags}
+        entries: list[Entry] = [{"batch": batch}] if any(batch.values()) else []
+        entries += [{"datasets": self._datasets}] if self._datasets else []
+        self._metrics, self._params, self._tags, self._datasets = [], {}, {}, []
+        self._flushed = time.monotonic()
+        return entries
 
     def leave(self) -> None:
         """Sends what there is and lets go of the run without ending it: another process goes on with it by its key."""
@@ -146,8 +155,8 @@ class RunWriter:
 
     def close(self, status: str = "FINISHED") -> None:
         """Ends the run. status: FINISHED, FAILED or KILLED."""
-        self.flush()
-        self._outbox.put([{"tags": {"recil.state": status.lower()}}, {"end": [status, _now()]}], now=True)
+        self.tags({"recil.state": status.lower()})
+        self._outbox.put([*self._gathered(), {"end": [status, _now()]}], now=True)
         if self.waiting:
             logger.warning("the store is still away: what it misses waits in %s for the next run", self._outbox.folder)
         self._outbox.close()

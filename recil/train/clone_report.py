@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from recil.ops.ranking import coverage, hit_rate, ndcg, rank_of
 from recil.policies.protocol import Policy, log_prob_of_sessions
 from recil.policies.scored import chosen_sessions
 from recil.policies.softmax import SoftmaxPolicy
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _LOGITS_AT_ONCE = 1 << 23
 _SESSIONS_AT_ONCE = 512
@@ -43,11 +40,6 @@ class CloneReport:
     coverage_at_10: float
     log_coverage: float
     items: int
-
-    def to_frame(self) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame([asdict(self)])
 
     def __str__(self) -> str:
         return "\n".join(f"{name:<16}{value:>12.4g}" for name, value in asdict(self).items())

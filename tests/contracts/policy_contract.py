@@ -12,7 +12,7 @@ import torch
 from logs_for_policies import ITEMS, log_with_all_columns, rows_of, with_garbage_behind
 
 from recil.logs.history import History
-from recil.policies.protocol import Policy, log_prob_of_sessions
+from recil.policies.protocol import Policy, SessionScorer, log_prob_of_sessions
 from recil.policies.storage import load
 from recil.random import Streams
 
@@ -92,6 +92,10 @@ class PolicyContract:
         slates = policy.sample(histories, 3, STREAMS)
         assert torch.equal(policy.sample(behind, 3, STREAMS).items, slates.items)
         torch.testing.assert_close(policy.log_prob(behind, slates.items), slates.log_prob, **CLOSE)
+        if isinstance(policy, SessionScorer):
+            scores, steps = policy.log_prob_of_sessions(behind), histories.steps
+            torch.testing.assert_close(scores[:, :steps], policy.log_prob_of_sessions(histories), **CLOSE)
+            assert (scores[:, steps:] == 0).all()
 
     def test_draws_depend_neither_on_batch_nor_on_order(self, histories):
         policy = self.policy()

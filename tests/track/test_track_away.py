@@ -113,7 +113,7 @@ def test_what_the_server_refuses_is_set_aside_and_the_job_goes_on(double, tmp_pa
     assert run.refused == 1
     assert double.runs[run.run_id]["status"] == "FINISHED"
     (kept,) = (tmp_path / "spool").rglob("refused.jsonl")
-    assert json.loads(kept.read_text())["entry"]["metrics"][0][0] == "clone/nll"
+    assert json.loads(kept.read_text())["entry"]["batch"]["metrics"][0][0] == "clone/nll"
     assert "no such metric here" in caplog.text
 
 
@@ -124,7 +124,7 @@ def test_a_torn_line_and_a_run_in_use_elsewhere(double, tmp_path, caplog):
     double.away = False
     (lines,) = (tmp_path / "spool").rglob("entries.jsonl")
     with lines.open("a") as file:
-        file.write('{"metrics": [["clone/n')
+        file.write('{"batch": {"metrics": [["clone/n')
     with file_lock(lines.parent.with_suffix(".lock")):
         assert send_spooled(tmp_path / "spool") == Sent(waiting=1)
     assert send_spooled(tmp_path / "spool") == Sent(runs=1)

@@ -196,7 +196,6 @@ def test_the_report_counts_by_hand():
     assert report.log_coverage == pytest.approx(4 / 30)
     later = clone_report(policy, log, from_step=1)
     assert (later.items, later.nll) == (3, pytest.approx(-math.log(2 / 36), rel=1e-5))
-    assert later.to_frame().shape == (1, 6)
     assert "hit_rate_at_10" in str(later)
 
 
