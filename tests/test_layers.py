@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "recil"
-LAYERS = "errors random ops logs policies exact sim train evaluate track jobs config experiment cli".split()
+LAYERS = (
+    ["errors", "tensor_folder", "random", "ops", "logs", "policies", "exact", "sim", "train", "evaluate"]
+    + ["track", "jobs", "config", "experiment", "cli"]
+)  # fmt: skip
 CONFINED = {
     "pandas": {"logs", "exact", "sim", "evaluate", "experiment", "cli", "track"},
     "mlflow": {"track"},

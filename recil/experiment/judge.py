@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from recil.evaluate.cloning import clone_report
 from recil.evaluate.estimates import Estimates
 from recil.evaluate.estimators import ESTIMATORS
 from recil.evaluate.on_log import evaluate
@@ -24,7 +25,6 @@ from recil.policies.baselines import uniform
 from recil.policies.environment import Environment
 from recil.policies.protocol import Policy
 from recil.policies.storage import load
-from recil.train.clone_report import clone_report
 
 Judged = dict[str, Any]
 CLONERS = ("clone", "markov", "knn", "popular", "uniform")

@@ -132,6 +132,10 @@ class ItemTable(nn.Module):
         for index, values in enumerate(columns):
             self.register_buffer(f"column_{index}", values)
 
+    def columns(self) -> dict[str, Tensor]:
+        """The values behind its features, name -> [A] or [A, M]."""
+        return {part.feature.name: self.get_buffer(f"column_{index}") for index, part in enumerate(self.features)}
+
     def forward(self) -> Tensor:
         """[A, width]"""
         table = self.own.weight

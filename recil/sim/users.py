@@ -83,12 +83,12 @@ def ends_of(log: SessionLog) -> np.ndarray:
     return ends
 
 
-def observations(sessions: History, leaves: bool) -> dict[str, Tensor]:
+def observations(sessions: History, leaves: bool, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """What a log says about users: clicks [T, B, K] and departures [T, B].
 
-    Where a log does not say whether a session's end was the user's choice, it counts as one.
+    dtype: that of the users' parameters, for torch scores a float32 value in float32. Where a log does not say whether a session's end was the user's choice, it counts as one.
     """
-    clicks = (sessions.reward > 0).to(sessions.reward.dtype).transpose(0, 1)
+    clicks = (sessions.reward > 0).to(dtype).transpose(0, 1)
     last = torch.arange(sessions.steps)[:, None] == sessions.length - 1
     if sessions.terminated is not None:
         last = last & sessions.terminated
@@ -101,7 +101,8 @@ def score(behaviour: Behaviour, item_columns: Mapping[str, Tensor], sessions: Hi
     rows = torch.arange(sessions.batch).repeat_interleave(kinds)
     wide = rows_of(sessions, rows)
     network = logged_story(behaviour, wide, item_columns, torch.arange(kinds).repeat(sessions.batch))
-    scored = TorchRuntime(network).log_prob(observations(wide, behaviour.layout.leaves), sessions.steps)
+    observed = observations(wide, behaviour.layout.leaves, behaviour.appeal.dtype)
+    scored = TorchRuntime(network).log_prob(observed, sessions.steps)
     return scored.total.reshape(sessions.batch, kinds), scored
 
 

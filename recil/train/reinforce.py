@@ -40,6 +40,5 @@ def reinforce(
 
 def untrained(like: SoftmaxPolicy, seed: int) -> SoftmaxPolicy:
     """A policy with the architecture, catalogue and item columns of `like`, and fresh weights."""
-    columns = {feature.name: like.output.get_buffer(f"column_{feature.name}") for feature in like.config.item_features}
-    fresh = SoftmaxPolicy(like.config, like.item_ids, columns, seed)
+    fresh = SoftmaxPolicy(like.config, like.item_ids, like.output.columns(), seed)
     return fresh.to(next(like.parameters()).device)

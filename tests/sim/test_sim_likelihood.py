@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from known_users import ITEM_COLUMNS, Story, all_outcomes, batch_of, log_prob_by_hand, rich_behaviour
+from known_users import ITEM_COLUMNS, Story, all_outcomes, batch_of, log_prob_by_hand, log_with_columns, rich_behaviour
 
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.sim.behaviour import Behaviour, UserLayout
+from recil.sim.predict import predict
 from recil.sim.runtime import TorchRuntime
 from recil.sim.stories import CLICKS, LEAVES, logged_story
 from recil.sim.users import Starts, UserModel, ends_of, observations, score
@@ -43,7 +44,7 @@ def test_the_same_steps_are_summed_field_by_field() -> None:
     batch = batch_of(all_outcomes(SLATES, True, **COLUMNS)[:5])
     kinds = torch.ones(5, dtype=torch.int64)
     runtime = TorchRuntime(logged_story(behaviour, batch, ITEM_COLUMNS, kinds))
-    scored = runtime.log_prob(observations(batch, True), batch.steps)
+    scored = runtime.log_prob(observations(batch, True, torch.float64), batch.steps)
     assert set(scored.fields) == {CLICKS, LEAVES}
     by_kind, _ = score(behaviour, ITEM_COLUMNS, batch)
     torch.testing.assert_close(scored.fields[CLICKS].sum(0) + scored.fields[LEAVES].sum(0), by_kind[:, 1])
@@ -149,3 +150,37 @@ def test_types_are_judged_by_what_the_session_did() -> None:
     np.testing.assert_allclose(kinds, likelihood * prior / (likelihood * prior).sum(1, keepdims=True), atol=1e-10)
     # What a type is judged to be, averaged over all that can happen, is what it was taken to be.
     np.testing.assert_allclose(((likelihood * prior).sum(1)[:, None] * kinds).sum(0), prior, atol=1e-10)
+
+
+@pytest.mark.parametrize("multinomial", [True, False])
+def test_predictions_are_what_enumeration_says_of_the_next_step(multinomial: bool) -> None:
+    """Given the steps before: clicks by summing over the ways to answer the slate, leaving given the answer too."""
+    behaviour = rich_behaviour(multinomial)
+    users = UserModel(behaviour.requires_grad_(False), Starts(torch.ones(1, 2) / 2), np.arange(3), ITEM_COLUMNS)
+    log = log_with_columns(20)
+    predicted = predict(users, log)
+    prior = behaviour.type_log_prior().exp().numpy()
+    sides = {**log.context, **log.user_features}
+    tab, age, region = (sides[name].values for name in ("context_tab", "user_age", "user_region"))
+
+    def chance(rows: np.ndarray, clicks: list, left: bool, session: int) -> float:
+        years = 30.0 if np.isnan(age[session]) else float(age[session])  # missing says nothing, and so does the mean
+        story = Story(log.items[rows].tolist(), clicks, left, tab[rows].tolist(), years, int(region[session]))
+        return float(np.exp([log_prob_by_hand(behaviour, story, kind) for kind in range(2)]) @ prior)
+
+    for session in range(log.sessions):
+        for row in range(log.offsets[session], log.offsets[session + 1]):
+            rows = np.arange(log.offsets[session], row + 1)
+            past, now = log.reward[rows[:-1]].tolist(), log.reward[row].tolist()
+            patterns = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]] + ([] if multinomial else [[1.0, 1.0]])
+            ways = {
+                (tuple(pattern), left): chance(rows, [*past, pattern], left, session)
+                for pattern in patterns
+                for left in (True, False)
+            }
+            clicked = [sum(p for (pattern, _), p in ways.items() if pattern[place]) for place in (0, 1)]
+            np.testing.assert_allclose(predicted.click[row], np.array(clicked) / sum(ways.values()), rtol=1e-9)
+            leaves, stays = ways[tuple(now), True], ways[tuple(now), False]
+            assert predicted.leave[row] == pytest.approx(leaves / (leaves + stays), rel=1e-9)
+        ended = bool(log.terminated[session])
+        assert predicted.log_prob[session] == pytest.approx(np.log(ways[tuple(now), ended]), rel=1e-9)

@@ -9,6 +9,7 @@ import torch
 from logs_for_policies import ITEMS, log_with_all_columns
 
 from recil.errors import InputError
+from recil.evaluate.cloning import clone_report
 from recil.logs.read import read_log
 from recil.logs.session_log import Column, SessionLog
 from recil.policies.baselines import markov, popular, uniform
@@ -16,7 +17,6 @@ from recil.policies.encoders import EncoderConfig
 from recil.policies.protocol import log_prob_of_sessions
 from recil.policies.softmax import SoftmaxPolicy
 from recil.train.clone import CloneConfig, clone, held_out_sessions
-from recil.train.clone_report import clone_report
 
 QUICK = CloneConfig(width=16, epochs=12, batch=64)
 

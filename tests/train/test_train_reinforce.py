@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from logs_for_policies import log_with_all_columns
 from taste_world import TastePolicy, TasteWorld
 
 from recil.policies.softmax import SoftmaxPolicy
@@ -61,3 +62,10 @@ def test_a_world_without_any_click_teaches_nothing():
     policy = reinforce(like, world, config, 1, on_metrics=lambda _, metrics: returns.append(metrics))
     assert returns == [{"reinforce/return": 0.0}] * 2
     assert torch.equal(policy.bias.weight, untrained(like, 1).bias.weight)
+
+
+def test_an_untrained_policy_keeps_the_items_own_columns():
+    like = SoftmaxPolicy.for_log(log_with_all_columns())
+    columns, fresh = like.output.columns(), untrained(like, 3).output.columns()
+    assert columns and set(columns) == set(fresh)
+    assert all(torch.equal(columns[name], fresh[name]) for name in columns)

@@ -59,7 +59,7 @@ def clone_report(policy: Ranker, log: SessionLog, from_step: int = 0) -> CloneRe
     """
     if policy.catalogue != log.catalogue:
         raise InputError(
-            "clone report",
+            "clone_report",
             f"the policy has {policy.catalogue} items and the log {log.catalogue}",
             "use the catalogue the policy was trained on",
         )
@@ -74,7 +74,7 @@ def clone_report(policy: Ranker, log: SessionLog, from_step: int = 0) -> CloneRe
             best.append(logits.topk(min(10, log.catalogue)).indices.unique())
     rank = torch.cat(ranks) if ranks else torch.empty(0)
     if not len(rank):
-        raise InputError("clone report", f"no session has a step {from_step}", "give a log with longer sessions")
+        raise InputError("clone_report", f"no session has a step {from_step}", "give a log with longer sessions")
     return CloneReport(
         nll=total / len(rank),
         hit_rate_at_10=float(hit_rate(rank, 10)),
