@@ -13,8 +13,10 @@ from store_template import MLFLOW_WARNINGS, fresh_store
 
 from recil.config import load_experiment
 from recil.errors import InputError
+from recil.evaluate.simulate import simulated_value
 from recil.experiment import learn, plan, run_experiment, walk
 from recil.experiment.judge import read_judged
+from recil.sim.generate import Truth, load_settings
 from recil.track.find import find_runs
 from recil.track.store import Store, ensure_experiment
 
@@ -244,8 +246,8 @@ def test_the_run_that_mlflow_has_begun_becomes_the_summary(tmp_path, store, monk
 def test_keys_change_with_everything_behind_a_unit_and_with_nothing_else(tmp_path):
     file = write_experiment(tmp_path)
 
-    def keys(*overrides, digest="train", truth="truth"):
-        found = plan.plan_of(load_experiment(file, overrides), digest, "test", truth, True, {})
+    def keys(*overrides, digest="train", test="test", truth="truth"):
+        found = plan.plan_of(load_experiment(file, overrides), digest, test, truth, True, {})
         return {unit.label: (unit.policy_key, unit.key) for unit in found.table}
 
     base = keys()
@@ -264,6 +266,7 @@ def test_keys_change_with_everything_behind_a_unit_and_with_nothing_else(tmp_pat
     assert changed("users.types=3") == ({"scratch-0", "scratch-1"}, everything)
     assert changed("evaluate.gamma=0.9") == (set(), everything)
     assert changed(truth="other") == (set(), everything)
+    assert changed(test="other") == (set(), everything)
     assert changed(digest="other")[0] == everything
     assert keys("seeds=[0,1,2]")["clone-0"] == base["clone-0"]
 
@@ -288,6 +291,9 @@ def test_intervals_and_differences_are_those_of_what_was_found(tmp_path, store):
         judged[content["method"], content["seed"]] = content
     finetuned = [judged["finetuned", seed]["true"][str(seed)][0] for seed in (0, 1)]
     logged = [judged["logged", None]["true"][str(seed)][0] for seed in (0, 1)]
+    truth = Truth(load_settings(tmp_path / "settings.toml"))
+    alone = [simulated_value(truth.logging_policy, truth.world, 200, seed).value for seed in (0, 1)]
+    assert logged == alone and alone[0] != alone[1]  # each seed has its own users, the same for every policy
     difference = np.array(finetuned) - np.array(logged)
     gain = next(g for g in result.gains if (g.first, g.second, g.measure) == ("finetuned", "logged", "true"))
     half = 12.706204736 * difference.std(ddof=1) / np.sqrt(2)

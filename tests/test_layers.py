@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "recil"
-LAYERS = (
-    ["errors", "tensor_folder", "random", "ops", "logs", "policies", "exact", "sim", "train", "evaluate"]
-    + ["track", "jobs", "config", "experiment", "cli"]
-)  # fmt: skip
+LEARNING = ["random", "ops", "logs", "policies", "exact", "sim", "train", "evaluate"]
+LAYERS = ["errors", *LEARNING, "track", "jobs", "config", "experiment", "cli"]
 CONFINED = {
     "pandas": {"logs", "exact", "sim", "evaluate", "experiment", "cli", "track"},
     "mlflow": {"track"},

@@ -86,7 +86,8 @@ def ends_of(log: SessionLog) -> np.ndarray:
 def observations(sessions: History, leaves: bool, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """What a log says about users: clicks [T, B, K] and departures [T, B].
 
-    dtype: that of the users' parameters, for torch scores a float32 value in float32. Where a log does not say whether a session's end was the user's choice, it counts as one.
+    Where a log does not say whether a session's end was the user's choice, it counts as one. dtype: that of the users'
+    parameters, since torch scores a float32 value in float32.
     """
     clicks = (sessions.reward > 0).to(dtype).transpose(0, 1)
     last = torch.arange(sessions.steps)[:, None] == sessions.length - 1

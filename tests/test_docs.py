@@ -1,0 +1,48 @@
+"""The documentation names what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+from recil.config import load_experiment
+from recil.config.kinds import KINDS
+from recil.config.tables import EvaluateTable, LogTable, SplitTable, WorldTable
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+REFERENCE = (DOCS / "experiment.md").read_text(encoding="utf-8")
+
+
+def keys(text: str) -> set[str]:
+    return set(re.findall(r"`(\w+)`", text))
+
+
+def test_every_kind_of_method_and_each_of_its_keys_is_documented() -> None:
+    rows = {row.split("|")[1].strip(" `"): row for row in REFERENCE.splitlines() if row.startswith("| `")}
+    assert set(rows) == set(KINDS)
+    finetune = keys(rows["finetune"])
+    for name, kind in KINDS.items():
+        config = kind.settings() if kind.settings else None
+        wanted = {field.name for field in dataclasses.fields(config)} if config else set()
+        wanted |= {field for field, _, _ in kind.own}
+        documented = keys(rows[name]) | (finetune if name == "reinforce" else set())
+        assert wanted <= documented, (name, wanted - documented)
+
+
+def test_the_example_has_every_key_and_loads(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```", REFERENCE, re.MULTILINE | re.DOTALL)
+    data = tomllib.loads(example)
+    assert set(data["log"]) == set(LogTable.model_fields)
+    assert set(data["log"]["split"]) | {"at"} == set(SplitTable.model_fields)
+    assert set(data["world"]) == set(WorldTable.model_fields)
+    assert set(data["evaluate"]) == set(EvaluateTable.model_fields)
+    (tmp_path / "experiment.toml").write_text(example, encoding="utf-8")
+    assert load_experiment(tmp_path / "experiment.toml").name == "mine"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
