@@ -20,7 +20,7 @@ def keys(text: str) -> set[str]:
 
 
 def test_every_kind_of_method_and_each_of_its_keys_is_documented() -> None:
-    rows = {row.split("|")[1].strip(" `"): row for row in REFERENCE.splitlines() if row.startswith("| `")}
+    rows = {row.split("|")[1].strip(" `"): row for row in REFERENCE.splitlines() if re.match(r"\| `(?!kind)", row)}
     assert set(rows) == set(KINDS)
     finetune = keys(rows["finetune"])
     for name, kind in KINDS.items():

@@ -102,6 +102,7 @@ def _row(experiment: Experiment, method: Method, units: Sequence[Found], estimat
         reasons=reasons,
         nll=_mean(cloning, "nll"),
         next_nll=_mean(cloning, "next_nll"),
+        own_world=method.kind == "reinforce" or method.own.get("source") in ("world", "both"),
     )
 
 

@@ -27,6 +27,7 @@ class Row:
     ope              mean over seeds on the held-out log, with a bootstrap interval over its sessions
     estimator        which one; verdict, reasons: on the value on the log
     seeds            finished, of how many; 1 of 1 for methods without chance
+    own_world        learned in the world that gives `simulated`, which then flatters it
     nll, next_nll    as a cloner: nats per held-out item shown, and the same without each session's first slate
     """
 
@@ -41,6 +42,7 @@ class Row:
     reasons: tuple[str, ...]
     nll: float | None = None
     next_nll: float | None = None
+    own_world: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ def words_of(result: Result) -> Iterator[str]:
     over = f"; what is trained: {seeds} seeds" if seeds > 1 else ""
     share = f"{result.confidence:.0%}"
     yield from _wrapped(f"reward per session, {share} intervals{over}; on the log by {', '.join(estimators)}")
+    if any(row.own_world and row.simulated for row in result.rows):
+        yield "* learned in these simulated users, which flatters it"
     yield from _gains(result.gains)
     for name, rows in result.on_logs.items():
         yield f"on the log {name}, whole:"
@@ -44,7 +46,7 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
     name = max(len("method"), *(len(row.method) for row in rows)) + 1
     yield f"{'method':<{name}}" + "".join(f"{_HEADS[m]:<{_WIDTHS[m]}}" for m in measures) + "verdict"
     for row in rows:
-        cells = (f"{_shown(getattr(row, measure), measure):<{_WIDTHS[measure]}}" for measure in measures)
+        cells = (f"{_cell(row, measure):<{_WIDTHS[measure]}}" for measure in measures)
         yield f"{row.method:<{name}}" + "".join(cells) + row.verdict
 
 
@@ -78,6 +80,11 @@ def _reasons(rows: Iterable[Row]) -> Iterator[str]:
 
 def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, WIDTH, subsequent_indent="  ")
+
+
+def _cell(row: Row, measure: str) -> str:
+    text = _shown(getattr(row, measure), measure)
+    return f"{text}*" if measure == "simulated" and row.own_world and text != "-" else text
 
 
 def _shown(interval: Interval | None, measure: str) -> str:
