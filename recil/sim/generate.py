@@ -144,7 +144,7 @@ class Truth:
         """The recommender that writes the log, with exact propensities."""
         settings, catalogue = self.settings, self.world.users.behaviour.catalogue({})
         generator = Streams(settings.seed).generator("recommender")
-        noise = torch.randn(settings.items, generator=generator).double()
+        noise = _normal(generator, settings.items)
         known = (catalogue.appeal - catalogue.appeal.mean()) / catalogue.appeal.std().clamp(min=1e-6)
         blurred = settings.recommender_knowledge * known + math.sqrt(1 - settings.recommender_knowledge**2) * noise
         return Recommender(
@@ -159,6 +159,11 @@ class Truth:
         streams = Streams(self.settings.seed).child("log")
         history = self.world.rollout(self.logging_policy, torch.arange(self.settings.sessions), streams)
         return log_of([history], self.world.users.item_ids)
+
+
+def _normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal draws in float64, cut to six decimals: the last bits of float32 differ between processors."""
+    return torch.randn(*shape, generator=generator).double().round(decimals=6)
 
 
 @torch.no_grad()
@@ -177,7 +182,7 @@ def _behaviour(settings: Settings) -> Behaviour:
     behaviour = Behaviour(layout, streams).double()
 
     def normal(purpose: str, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=streams.generator(purpose)).double()
+        return _normal(streams.generator(purpose), *shape)
 
     vectors = F.normalize(normal("vectors", settings.items, settings.dimension), dim=-1)
     values = {

@@ -191,18 +191,24 @@ def altered(users: UserModel, **values: float | Tensor) -> UserModel:
     return replace(users, behaviour=behaviour.requires_grad_(False))
 
 
-def log_with_columns(sessions: int = 300) -> SessionLog:
-    """A log of users with columns of every kind, whose tabs and regions change what they do. Ids are words."""
+def users_with_columns() -> UserModel:
+    """Users with columns of every kind; they click more on the second tab, and tabs change from step to step."""
     behaviour = rich_behaviour().float()
     with torch.no_grad():
         behaviour.context_effects.tables[0].copy_(torch.tensor([[-1.5], [1.5]]))
+        behaviour.type_logit.zero_()
     starts = Starts(
         kinds=torch.full((3, 2), 0.5),
         user={"user_age": torch.tensor([20.0, 30.0, float("nan")]), "user_region": torch.tensor([0, 1, -1])},
         context={"context_tab": torch.tensor([[0, 1], [1, 0], [-1, 0]])},
         lengths=torch.tensor([2, 2, 1]),
     )
-    users = UserModel(behaviour.requires_grad_(False), starts, np.arange(3), ITEM_COLUMNS)
+    return UserModel(behaviour.requires_grad_(False), starts, np.array(["a", "b", "c"]), ITEM_COLUMNS)
+
+
+def log_with_columns(sessions: int = 300) -> SessionLog:
+    """A log of users with columns, shown slates at random. Ids are words."""
+    users = users_with_columns()
     policy = Recommender(torch.zeros(3), torch.zeros(3, 2), 0.0, 0.0)
     history = World(users, 4).rollout(policy, torch.arange(sessions), Streams(5))
     names = {"context_tab": ("home", "search"), "user_region": ("north", "south")}
@@ -210,4 +216,4 @@ def log_with_columns(sessions: int = 300) -> SessionLog:
         "item_price": Column(ITEM_COLUMNS["item_price"].numpy()),
         "item_tags": Column(ITEM_COLUMNS["item_tags"].numpy().astype(np.int32), ("red", "green", "blue")),
     }
-    return replace(log_of([history], np.array(["a", "b", "c"]), names), item_features=features)
+    return replace(log_of([history], users.item_ids, names), item_features=features)

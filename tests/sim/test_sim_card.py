@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from recil.sim.behaviour import Behaviour
 from recil.sim.card import CardThresholds, SimulatorCard, validate
 from recil.sim.fit import fit_users
 from recil.sim.generate import Truth
+from recil.sim.predict import predict
 from recil.sim.rates import Rates
 from recil.sim.users import UserModel
 
@@ -152,21 +153,21 @@ def test_users_without_baselines_are_refused(truth, held_out) -> None:
     assert_prints(card)
 
 
+@dataclass(frozen=True)
+class Echo:
+    """A baseline that predicts just what the users do."""
+
+    users: UserModel
+
+    def predict(self, log: SessionLog) -> np.ndarray:
+        return predict(self.users, log).click[log.items >= 0]
+
+
 def test_a_tie_with_the_constant_does_not_pass(truth, held_out) -> None:
     """Zero gain with zero error is no gain."""
-    users = replace(truth.world.users, baselines={"constant": Rates(0.2)})
-    same = altered(
-        users,
-        appeal=float(np.log(0.2 / 0.6)),
-        item_appeal=torch.zeros(8),
-        type_home=torch.zeros(3, 2),
-        type_appeal=torch.zeros(3),
-        click_gain=0.0,
-        skip_gain=0.0,
-        fatigue_strength=-60.0,
-    )
-    card = validate(same, held_out)
-    assert abs(card.row("constant").versus) < 1e-6
+    users = truth.world.users
+    card = validate(replace(users, baselines={"constant": Echo(users)}), held_out)
+    assert card.row("constant").versus == card.row("constant").error == 0
     assert card.verdict == "refuse" and "does not clearly beat constant" in card.reasons[0]
 
 

@@ -30,6 +30,26 @@ def test_the_same_settings_give_the_same_log() -> None:
     assert Truth(FEW.model_copy(update={"click_rate": 0.16})).log().digest != log.digest
 
 
+def test_the_seed_reaches_users_recommender_and_draws() -> None:
+    parameters = [Truth(FEW.model_copy(update={"seed": seed})) for seed in (0, 1)]
+    weights = [truth.world.users.behaviour.item_vector for truth in parameters]
+    ideas = [truth.logging_policy.idea for truth in parameters]
+    assert not torch.equal(*weights) and not torch.equal(*ideas)
+    blind = {"recommender_sharpness": 0.0, "recommender_memory": 0.0, "recommender_variety": 0.0}
+    logs = [Truth(FEW.model_copy(update=blind | {"seed": seed})).log() for seed in (0, 1)]
+    assert not np.array_equal(*(log.items[log.offsets[:-1]] for log in logs))  # uniform slates: only draws differ
+
+
+def test_the_recommenders_idea_is_as_right_and_as_sharp_as_set() -> None:
+    items = 4000
+    settings = Settings(items=items, recommender_knowledge=0.6, recommender_sharpness=0.8)
+    truth = Truth(settings)
+    idea, appeal = truth.logging_policy.idea.numpy(), truth.world.users.behaviour.item_appeal.numpy()
+    # False alarm 1e-6: correlations vary by (1 - .6²) / sqrt(n), standard deviations by .8 / sqrt(2 n).
+    assert abs(np.corrcoef(idea, appeal)[0, 1] - 0.6) < 4.9 * 0.64 / np.sqrt(items)
+    assert abs(idea.std() - 0.8) < 4.9 * 0.8 / np.sqrt(2 * items)
+
+
 def test_more_sessions_only_add_sessions() -> None:
     log, longer = Truth(FEW).log(), Truth(FEW.model_copy(update={"sessions": 350})).log()
     assert longer.sessions == 350

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
-from known_users import SMALL, altered, sessions_of
+from known_users import SMALL, altered, log_with_columns, sessions_of, users_with_columns
 from scipy import stats
 from statistics_helper import assert_mean
 from torch import Tensor
@@ -152,6 +152,17 @@ def test_predictions_of_true_users_are_unbiased_for_what_they_do() -> None:
     for values in (excess, weighed, left, np.add.reduceat(leaving * predicted.leave, log.offsets[:-1])):
         assert_mean(values, 0.0)
     assert predicted.click[log.items >= 0].std() > 0.05 and predicted.leave.std() > 0.02
+
+
+def test_simulated_users_react_to_the_context_of_the_step() -> None:
+    """Users' predictions are unbiased under each tab, though tabs differ between the steps of a session."""
+    users, log = users_with_columns(), log_with_columns(5000)
+    tab, predicted = log.context["context_tab"].values, predict(users, log)
+    for code in (0, 1):
+        excess = np.where(tab == code, (predicted.click - log.reward).sum(1), 0.0)
+        assert_mean(np.add.reduceat(excess, log.offsets[:-1]), 0.0)
+    later = np.setdiff1d(np.arange(log.steps), log.offsets[:-1])
+    assert predicted.click[later][tab[later] == 1].mean() > 2 * predicted.click[later][tab[later] == 0].mean()
 
 
 def test_likelihood_ratios_of_simulated_sessions_average_one() -> None:

@@ -22,6 +22,7 @@ from recil.random import Streams
 from recil.sim.card import validate
 from recil.sim.generate import Recommender
 from recil.sim.predict import predict
+from recil.sim.rates import Level, Rates
 from recil.sim.storage import load_users, save_users
 from recil.sim.users import Starts, UserModel
 from recil.sim.world import World
@@ -72,6 +73,9 @@ def refused(folder: Path) -> str:
 
 
 def test_everything_comes_back(fitted, fitted_to_columns, tmp_path: Path) -> None:
+    counts = np.array([2.0, 3.0])
+    level = Level(("item", "position"), np.array([1, 4]), counts, counts + 0.5, 7.5)
+    fitted = replace(fitted, baselines={**fitted.baselines, "own": Rates(1 / 3, (level,))})
     for name, users in (("plain", fitted), ("columns", fitted_to_columns)):
         save_users(users, tmp_path / name)
         assert_same(users, load_users(tmp_path / name))
@@ -238,6 +242,7 @@ def test_tensors_that_do_not_belong_are_damaged(folder: Path) -> None:
         for name in whole
         if whole[name].ndim and not name.startswith("baselines")
     ]
+    broken += [whole | {"kinds": torch.ones(len(whole["kinds"]), 3)}]
     broken += [whole | {"baselines.1.0.clicks": torch.zeros(1, dtype=torch.float64)}]
     for tensors in broken:
         save_file(tensors, folder / "users.safetensors")
