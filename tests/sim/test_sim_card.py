@@ -73,7 +73,7 @@ def test_a_doubled_sigmoid_is_refused(fitted, held_out, sparse) -> None:
         card = validate(doubled(users), log)
         assert card.verdict == "refuse" and any("clicks per item where" in reason for reason in card.reasons)
         # Ranking cannot see it, the level of the predictions can.
-        assert card.row("users").auc > 0.65 and card.row("users").mean > 1.25 * card.observed_rate
+        assert card.row("users").auc > 0.55 and card.row("users").mean > 1.25 * card.observed_rate
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5])
