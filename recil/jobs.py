@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 
 from recil.errors import InputError
 
+# glibc hands every freed block above 32 MB back to the system and faults it in again: a seventh of the time of
+# training over catalogues of thousands. The processes are short-lived; let them keep what they have. Ignored elsewhere.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 31)}
+
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
@@ -62,13 +66,25 @@ def _in_processes(
 
     left = dict(enumerate(units))
     try:
-        with parallel_config("loky", inner_max_num_threads=1):
+        with _environment(_KEEP_MEMORY), parallel_config("loky", inner_max_num_threads=1):
             calls = (delayed(_numbered)(function, number, unit) for number, unit in enumerate(units))
             for number, result in Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls):
                 yield left.pop(number), result
     except Exception as error:  # a process was killed: nobody is left to say which unit it had
         for unit in left.values():
             yield unit, Failure.of(error)
+
+
+@contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    """Variables for processes started within; what the user has set stays."""
+    fresh = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(fresh)
+    try:
+        yield
+    finally:
+        for name in fresh:
+            os.environ.pop(name, None)
 
 
 def _numbered(function: Callable[[Unit], Result], number: int, unit: Unit) -> tuple[int, Result | Failure]:
