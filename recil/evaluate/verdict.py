@@ -76,7 +76,8 @@ def _weight_findings(seen: Diagnostics, limit: Thresholds) -> Iterator[tuple[int
     grade = sum(abs(off) > max(distance, errors * seen.mean_weight_error) for distance, errors in bounds)
     if grade:
         mean = f"{seen.mean_weight:.2f} ± {seen.mean_weight_error:.2f}"
-        cause = "what the cap takes away is lost" if off < 0 < seen.capped_share else "propensities or support wrong"
+        lost_to_cap = off < 0 < seen.capped_share
+        cause = "what the cap takes away is lost" if lost_to_cap else "wrong propensities or an unseen tail"
         yield grade, f"mean weight {mean} is not 1: {cause}"
 
 

@@ -97,7 +97,7 @@ def test_a_refused_number_is_not_printed():
         ({"capped_share": 0.05, "mean_weight": 0.9}, "caution", "cap changed 5%"),
         ({"capped_share": 0.5, "mean_weight": 0.2}, "refuse", "cap changed 50%"),
         ({"capped_share": 0.001, "mean_weight": 0.6}, "refuse", "cap takes away"),
-        ({"capped_share": 0.001, "mean_weight": 1.6}, "refuse", "support wrong"),
+        ({"capped_share": 0.001, "mean_weight": 1.6}, "refuse", "unseen tail"),
         ({"unseen_share": 0.1}, "caution", "10% of the target's items"),
         ({"unseen_share": 0.9}, "refuse", "90% of the target's items"),
         ({"unseen_share": math.nan}, "trust", ""),
