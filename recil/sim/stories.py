@@ -35,6 +35,37 @@ def _context(model: Behaviour, slate: Value) -> Mapping[str, Tensor]:
     return {spec.name: slate.get(f"context.{spec.name}") for spec in model.layout.contexts}
 
 
+def _clock() -> Variable:
+    clock = Variable("clock", ValueSpec(step=Field()))
+    clock.initial_value = value(lambda: Value(step=0))
+    clock.value = value(lambda before: Value(step=before.get("step") + 1), (clock.previous,))
+    return clock
+
+
+def _feelings(model: Behaviour, catalogue: Variable, traits: Variable, slate: Variable) -> list[Variable]:
+    """Mood before a slate, the clicks it draws (random), and the mood after, which is the next step's mood before."""
+    mood = Variable("mood", ValueSpec(**{name: Field() for name in Mood._fields}))
+    response = Variable("response", ValueSpec(clicks=RandomField()))
+    aftermath = Variable("aftermath", ValueSpec(**{name: Field() for name in Mood._fields}))
+
+    def begin(who: Value) -> Value:
+        return Value(**model.mood_at_start(Traits(**who.as_dict))._asdict())
+
+    def click(items: Value, who: Value, now: Value, shown: Value) -> Value:
+        state = Catalogue(**items.as_dict), Traits(**who.as_dict), Mood(**now.as_dict)
+        return Value(clicks=model.clicks(*state, shown.get("items"), _context(model, shown)))
+
+    def feel(items: Value, who: Value, now: Value, shown: Value, did: Value) -> Value:
+        state = Catalogue(**items.as_dict), Traits(**who.as_dict), Mood(**now.as_dict)
+        return Value(**model.advance(*state, shown.get("items"), did.get("clicks"))._asdict())
+
+    mood.initial_value = value(begin, (traits,))
+    mood.value = value(lambda after: after, (aftermath.previous,))
+    response.value = value(click, (catalogue, traits, mood, slate))
+    aftermath.value = value(feel, (catalogue, traits, mood, slate, response))
+    return [mood, response, aftermath]
+
+
 def responses(
     model: Behaviour,
     slate: Variable,
@@ -48,49 +79,15 @@ def responses(
     """
     catalogue = _static("catalogue", lambda: Value(**model.catalogue(item_columns)._asdict()), Catalogue._fields)
     traits = _static("traits", lambda: Value(**model.traits(kind, user_columns)._asdict()), Traits._fields)
-    clock = Variable("clock", ValueSpec(step=Field()))
-    clock.initial_value = value(lambda: Value(step=0))
-    clock.value = value(lambda before: Value(step=before.get("step") + 1), (clock.previous,))
+    clock = _clock()
+    mood, response, aftermath = _feelings(model, catalogue, traits, slate)
 
-    mood = Variable("mood", ValueSpec(**{name: Field() for name in Mood._fields}))
-    aftermath = Variable("aftermath", ValueSpec(**{name: Field() for name in Mood._fields}))
+    def leave(who: Value, after: Value, shown: Value, did: Value, time: Value) -> Value:
+        person, feeling = Traits(**who.as_dict), Mood(**after.as_dict)
+        return Value(leaves=model.leaving(person, feeling, shown.get("items"), did.get("clicks"), time.get("step")))
+
     departure = Variable("departure", ValueSpec(leaves=RandomField()))
-    response = Variable("response", ValueSpec(clicks=RandomField()))
-
-    mood.initial_value = value(lambda who: Value(**model.mood_at_start(Traits(**who.as_dict))._asdict()), (traits,))
-    mood.value = value(lambda after: after, (aftermath.previous,))
-    response.value = value(
-        lambda items, who, now, shown: Value(
-            clicks=model.clicks(
-                Catalogue(**items.as_dict),
-                Traits(**who.as_dict),
-                Mood(**now.as_dict),
-                shown.get("items"),
-                _context(model, shown),
-            )
-        ),
-        (catalogue, traits, mood, slate),
-    )
-    aftermath.value = value(
-        lambda items, who, now, shown, did: Value(
-            **model.advance(
-                Catalogue(**items.as_dict),
-                Traits(**who.as_dict),
-                Mood(**now.as_dict),
-                shown.get("items"),
-                did.get("clicks"),
-            )._asdict()
-        ),
-        (catalogue, traits, mood, slate, response),
-    )
-    departure.value = value(
-        lambda who, after, shown, did, time: Value(
-            leaves=model.leaving(
-                Traits(**who.as_dict), Mood(**after.as_dict), shown.get("items"), did.get("clicks"), time.get("step")
-            )
-        ),
-        (traits, aftermath, slate, response, clock),
-    )
+    departure.value = value(leave, (traits, aftermath, slate, response, clock))
     return [catalogue, traits, clock, mood, slate, response, aftermath, departure]
 
 
