@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from recil.experiment.result import MEASURES, Gain, Interval, Result, Row
 
 WIDTH = 80
-_HEADS = {"true": "true value", "simulated": "simulated", "ope": "on the held-out log"}
+_HEADS = {"true": "true value", "simulated": "simulated"}
 _WIDTHS = {"true": 16, "simulated": 16, "ope": 25}
 
 
@@ -26,7 +26,7 @@ def words_of(result: Result) -> Iterator[str]:
     yield from _gains(result.gains)
     for name, rows in result.on_logs.items():
         yield f"on the log {name}, whole:"
-        yield from _table(rows)
+        yield from _table(rows, "value on that log")
         yield from _reasons(rows)
     yield from _cloners(result.rows)
     yield from _reasons(result.rows)
@@ -40,11 +40,12 @@ def words_of(result: Result) -> Iterator[str]:
         yield from _wrapped(f"{label}: failed: {failure.message}")
 
 
-def _table(rows: Sequence[Row]) -> Iterator[str]:
+def _table(rows: Sequence[Row], on_log: str = "on the held-out log") -> Iterator[str]:
     measures = [measure for measure in MEASURES if any(getattr(row, measure) is not None for row in rows)]
     measures = measures or ["ope"]
     name = max(len("method"), *(len(row.method) for row in rows)) + 1
-    yield f"{'method':<{name}}" + "".join(f"{_HEADS[m]:<{_WIDTHS[m]}}" for m in measures) + "verdict"
+    heads = _HEADS | {"ope": on_log}
+    yield f"{'method':<{name}}" + "".join(f"{heads[measure]:<{_WIDTHS[measure]}}" for measure in measures) + "verdict"
     for row in rows:
         cells = (f"{_cell(row, measure):<{_WIDTHS[measure]}}" for measure in measures)
         yield f"{row.method:<{name}}" + "".join(cells) + row.verdict
