@@ -55,16 +55,6 @@ def log_with_all_columns(sessions: int = 40, seed: int = 0, slate_size: int = 3,
     )
 
 
-def rows_of(history: History, rows: torch.Tensor) -> History:
-    """These sessions of a batch, in this order."""
-    parts = {name: getattr(history, name)[rows] for name in ("items", "reward", "length", "session")}
-    columns = {
-        name: {key: value[rows] for key, value in getattr(history, name).items()}
-        for name in ("feedback", "context", "user")
-    }
-    return replace(history, **parts, **columns, propensity=None, terminated=None, memo={})
-
-
 def with_garbage_behind(history: History, steps: int) -> History:
     """The same sessions with `steps` more columns, and items, rewards, answers, contexts in all that did not happen."""
     generator = torch.Generator().manual_seed(9)

@@ -15,7 +15,6 @@ from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.ranking import coverage, hit_rate, ndcg, rank_of
 from recil.policies.protocol import Policy, log_prob_of_sessions
-from recil.policies.scored import chosen_sessions
 from recil.policies.softmax import SoftmaxPolicy
 
 _LOGITS_AT_ONCE = 1 << 23
@@ -99,4 +98,4 @@ def _steps(policy: Ranker, history: History, from_step: int) -> Iterator[tuple[T
     for step in range(from_step, history.steps):
         going_on = torch.nonzero(history.length > step)[:, 0]
         for some in going_on.split(rows):
-            yield policy.next_logits(chosen_sessions(history.prefix(step), some)), history.items[some, step]
+            yield policy.next_logits(history.prefix(step).take(some)), history.items[some, step]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -134,12 +134,18 @@ class History:
             memo={},
         )
 
-    def to(self, device: str | torch.device) -> History:
-        def move(value: Tensor | None) -> Any:
-            return None if value is None else value.to(device)
+    def take(self, rows: Tensor) -> History:
+        """The sessions at these places of the batch (int64 [R]), in this order; repeats are allowed."""
+        return self._each(lambda values: values[rows])
 
+    def to(self, device: str | torch.device) -> History:
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> History:
         tensors = ("items", "reward", "length", "session", "propensity", "terminated")
-        mappings = ("feedback", "context", "user")
-        moved: dict[str, Any] = {name: move(getattr(self, name)) for name in tensors}
-        moved |= {name: {key: move(value) for key, value in getattr(self, name).items()} for name in mappings}
-        return replace(self, memo={}, **moved)
+        changed: dict[str, Any] = {
+            name: change(getattr(self, name)) for name in tensors if getattr(self, name) is not None
+        }
+        for name in ("feedback", "context", "user"):
+            changed[name] = {key: change(values) for key, values in getattr(self, name).items()}
+        return replace(self, memo={}, **changed)

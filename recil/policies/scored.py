@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,9 +69,7 @@ class ScoredPolicy:
         for step in range(sessions.steps):
             # Sessions that have ended are not scored again at every step of the longest one.
             going_on = torch.nonzero(sessions.length > step)[:, 0]
-            scores[going_on, step] = self.log_prob(
-                chosen_sessions(sessions.prefix(step), going_on), sessions.items[going_on, step]
-            )
+            scores[going_on, step] = self.log_prob(sessions.prefix(step).take(going_on), sessions.items[going_on, step])
         return scores
 
     def parts(self) -> Parts:
@@ -81,24 +78,3 @@ class ScoredPolicy:
     def save(self, path: str | Path) -> None:
         """Write the policy to a folder; `recil.load` reads it back."""
         write_folder(path, self.parts())
-
-
-def chosen_sessions(history: History, rows: Tensor) -> History:
-    """These sessions of a batch. rows: int64 [R]."""
-
-    def take(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value[rows] for name, value in columns.items()}
-
-    return replace(
-        history,
-        items=history.items[rows],
-        reward=history.reward[rows],
-        length=history.length[rows],
-        session=history.session[rows],
-        propensity=None if history.propensity is None else history.propensity[rows],
-        feedback=take(history.feedback),
-        context=take(history.context),
-        user=take(history.user),
-        terminated=None if history.terminated is None else history.terminated[rows],
-        memo={},
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -100,24 +100,11 @@ def score(behaviour: Behaviour, item_columns: Mapping[str, Tensor], sessions: Hi
     """Log p(session | type), [B, M], through the story that simulates; and the parts, with B * M rows, type fastest."""
     kinds = behaviour.layout.types
     rows = torch.arange(sessions.batch).repeat_interleave(kinds)
-    wide = rows_of(sessions, rows)
+    wide = replace(sessions, propensity=None, feedback={}).take(rows)
     network = logged_story(behaviour, wide, item_columns, torch.arange(kinds).repeat(sessions.batch))
     observed = observations(wide, behaviour.layout.leaves, behaviour.appeal.dtype)
     scored = TorchRuntime(network).log_prob(observed, sessions.steps)
     return scored.total.reshape(sessions.batch, kinds), scored
-
-
-def rows_of(sessions: History, rows: Tensor) -> History:
-    """The sessions at these positions of the batch, in this order, repeats allowed."""
-    return History(
-        items=sessions.items[rows],
-        reward=sessions.reward[rows],
-        length=sessions.length[rows],
-        session=sessions.session[rows],
-        context={name: values[rows] for name, values in sessions.context.items()},
-        user={name: values[rows] for name, values in sessions.user.items()},
-        terminated=None if sessions.terminated is None else sessions.terminated[rows],
-    )
 
 
 def item_columns_of(log: SessionLog) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from logs_for_policies import ITEMS, log_with_all_columns, rows_of, with_garbage_behind
+from logs_for_policies import ITEMS, log_with_all_columns, with_garbage_behind
 
 from recil.logs.history import History
 from recil.policies.protocol import Policy, SessionScorer, log_prob_of_sessions
@@ -101,9 +101,9 @@ class PolicyContract:
         policy = self.policy()
         together = policy.sample(histories, 3, STREAMS).items
         order = torch.randperm(histories.batch, generator=torch.Generator().manual_seed(1))
-        assert torch.equal(policy.sample(rows_of(histories, order), 3, STREAMS).items, together[order])
+        assert torch.equal(policy.sample(histories.take(order), 3, STREAMS).items, together[order])
         alone = [
-            policy.sample(rows_of(histories, torch.tensor([row])).prefix(int(histories.length[row])), 3, STREAMS).items
+            policy.sample(histories.take(torch.tensor([row])).prefix(int(histories.length[row])), 3, STREAMS).items
             for row in range(histories.batch)
         ]
         assert torch.equal(torch.cat(alone), together)
@@ -141,7 +141,7 @@ class PolicyContract:
             goes_on = (torch.arange(30) % 3 != 0) | (torch.arange(30) % 5 >= step)
             items = torch.where(goes_on[:, None], slates.items, -1)
             history = history.append(items, (items % 4 == 1).float(), feedback={"answer": items.clamp(min=-1, max=3)})
-            fresh = rows_of(history, torch.arange(30))
+            fresh = history.take(torch.arange(30))
             torch.testing.assert_close(
                 policy.log_prob(history, slates.items), policy.log_prob(fresh, slates.items), **CLOSE
             )

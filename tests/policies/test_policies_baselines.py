@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from logs_for_policies import ITEMS, log_with_all_columns, rows_of
+from logs_for_policies import ITEMS, log_with_all_columns
 
 from recil.errors import InputError
 from recil.logs.history import History
@@ -86,7 +86,7 @@ def knn_by_loops(log: SessionLog, config: NeighboursConfig, history: History) ->
 @pytest.mark.parametrize("config", [NeighboursConfig(), NeighboursConfig(shown=0.5, recency=0.5, steps=2, mixture=0.3)])
 def test_knn_is_the_sum_over_all_neighbours(config):
     log = log_with_all_columns(25)
-    history = rows_of(log.batch(), torch.arange(0, 25, 3))
+    history = log.batch().take(torch.arange(0, 25, 3))
     expected = knn_by_loops(log, config, history)
     torch.testing.assert_close(probabilities(knn(log, config), history), expected, rtol=1e-4, atol=1e-6)
     empty = probabilities(knn(log, config), START)
