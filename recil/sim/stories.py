@@ -20,6 +20,7 @@ from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour, Catalogue, Mood, Traits
 from recil.sim.fields import Field, RandomField
+from recil.sim.network import network_of
 
 CLICKS = "response.clicks"
 LEAVES = "departure.leaves"
@@ -100,7 +101,7 @@ def logged_story(model: Behaviour, sessions: History, item_columns: Mapping[str,
     slices = {"items": sessions.items.transpose(0, 1)}
     slices |= {f"context.{spec.name}": sessions.context[spec.name].transpose(0, 1) for spec in model.layout.contexts}
     slate = data_variable("slate", _slate_spec(model), SlicedValue(Value(**slices)))
-    return Network(responses(model, slate, item_columns, kind, sessions.user))
+    return network_of(responses(model, slate, item_columns, kind, sessions.user))
 
 
 def recommended_story(
@@ -147,4 +148,4 @@ def recommended_story(
         lambda here, gone: Value(present=here.get("present") & (gone.get("leaves") == 0)),
         (presence.previous, by_name["departure"].previous),
     )
-    return Network([*users, history, presence])
+    return network_of([*users, history, presence])
