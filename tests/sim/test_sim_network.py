@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from recsim_ng.core.value import Value, ValueSpec
 from recsim_ng.core.variable import Variable, value
@@ -27,7 +29,7 @@ def test_a_cycle_is_named_and_what_stands_outside_is_not() -> None:
     path = str(error.value).split("circle: ")[1].split(";")[0].split(" needs ")
     assert path[0] == path[-1] and set(path) == {"first", "second", "third"}
     needs = {"first": "third", "second": "first", "third": "second"}
-    assert all(needs[here] == there for here, there in zip(path, path[1:], strict=False))
+    assert all(needs[here] == there for here, there in pairwise(path))
 
 
 def test_a_variable_that_needs_itself_is_a_cycle_and_its_past_is_not() -> None:
