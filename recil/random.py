@@ -21,20 +21,39 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Logical right shift of int64: torch's own shift carries the sign."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The splitmix64 finaliser, a bijection of int64 onto itself."""
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    return x ^ _shift(x, 31)
+    """The splitmix64 finaliser, a bijection of int64 onto itself. Works in x's own memory."""
+    x = x.bitwise_xor_(_shift(x, 30)).mul_(_MIX_1)
+    x = x.bitwise_xor_(_shift(x, 27)).mul_(_MIX_2)
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def stable_hash(*parts: object) -> int:
     """A 63-bit integer that depends only on the text of the parts, in every process and on every machine."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def uniform_at(keys: Tensor, step: int | Tensor, count: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uniform draws in (0, 1) at a step of the sessions with these keys (`Streams.keys`), [B, count]."""
+    if not isinstance(step, int):
+        step = step.to(device=keys.device, dtype=torch.int64) + 1
+        key = _mix(keys + step * _GOLDEN)
+    else:
+        key = _mix(keys + _wrapped((step + 1) * _GOLDEN))
+    counter = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
+    bits = _mix(key[:, None] + counter)
+    # The half keeps 0 and 1 out; with one digit more the largest value would round up to 1.
+    digits = 52 if dtype == torch.float64 else 23
+    return _shift(bits, 64 - digits).to(dtype).add_(0.5).mul_(2.0**-digits)
+
+
+def _wrapped(number: int) -> int:
+    """The integer modulo 2^64 as a signed 64-bit one, as torch's own multiplication wraps."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 @dataclass(frozen=True)
@@ -55,15 +74,11 @@ class Streams:
 
         session: int64 [B]; step: an integer or int64 [B]. Returns [B, count] on the device of `session`.
         """
-        key = torch.full_like(session, stable_hash(self.seed, purpose))
-        key = _mix(key + session * _GOLDEN)
-        step = torch.as_tensor(step, dtype=torch.int64, device=session.device)
-        key = _mix(key + (step + 1) * _GOLDEN)
-        counter = torch.arange(1, count + 1, device=session.device) * _GOLDEN
-        bits = _mix(key[:, None] + counter)
-        # The half keeps 0 and 1 out; with one digit more the largest value would round up to 1.
-        digits = 52 if dtype == torch.float64 else 23
-        return (_shift(bits, 64 - digits).to(dtype) + 0.5) * 2.0**-digits
+        return uniform_at(self.keys(purpose, session), step, count, dtype)
+
+    def keys(self, purpose: str, session: Tensor) -> Tensor:
+        """The part of a draw's address that stays from step to step, int64 [B]; see `uniform_at`."""
+        return _mix(session * _GOLDEN + stable_hash(self.seed, purpose))
 
     def generator(self, purpose: str, *address: int, device: str | torch.device = "cpu") -> torch.Generator:
         """A torch generator of its own for this purpose and address (initial weights, shuffles)."""

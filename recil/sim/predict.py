@@ -11,8 +11,8 @@ from torch import Tensor
 
 from recil.errors import InputError
 from recil.logs.session_log import SessionLog
+from recil.sim.likelihood import LogProb
 from recil.sim.optimise import by_length
-from recil.sim.runtime import LogProb
 from recil.sim.stories import CLICKS, LEAVES
 from recil.sim.users import UserModel
 

@@ -2,154 +2,228 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 import torch
 from recsim_ng.core.network import Network
 from recsim_ng.core.value import Value
 from recsim_ng.lib.runtime import Runtime
-from torch import Tensor
-from torch.distributions import Distribution
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as checkpointed
 
-from recil.random import Streams
-from recil.sim.draws import draw, uniforms_needed
-from recil.sim.fields import RandomField, Resolver, resolving
-
-NetworkValue = Mapping[str, Value]
-
-
-@dataclass
-class Drawn:
-    """Resolves random fields by addressed draws. sessions: int64 [B], the addresses of the batch's rows."""
-
-    streams: Streams
-    sessions: Tensor
-    step: int = 0
-
-    def resolve(self, name: str, distribution: Distribution) -> Tensor:
-        dtype = getattr(distribution, "probs", self.sessions.new_empty(0, dtype=torch.float32)).dtype
-        count = uniforms_needed(distribution)
-        return draw(distribution, self.streams.uniform(name, self.sessions, self.step, count, dtype))
-
-
-@dataclass
-class Observed:
-    """Resolves random fields by what was observed, and keeps the log-probability of it.
-
-    values: field name -> [T, B, ...]. distributions: field name -> what each step's value was scored under.
-    """
-
-    values: Mapping[str, Tensor]
-    step: int = 0
-    scores: dict[str, list[Tensor]] = field(default_factory=dict)
-    distributions: dict[str, list[Distribution]] = field(default_factory=dict)
-
-    def resolve(self, name: str, distribution: Distribution) -> Tensor:
-        if name not in self.values:
-            raise ValueError(
-                f"field '{name}' is random and was not observed; observed: {', '.join(sorted(self.values))}"
-            )
-        value = self.values[name][self.step]
-        self.scores.setdefault(name, []).append(distribution.log_prob(value))
-        self.distributions.setdefault(name, []).append(distribution)
-        return value
-
-
-@dataclass(frozen=True)
-class LogProb:
-    """Log-probability of an observed trajectory.
-
-    fields: name -> [T, B]; distributions: name -> the T distributions that the observed values were scored under.
-    """
-
-    fields: Mapping[str, Tensor]
-    distributions: Mapping[str, list[Distribution]]
-
-    @property
-    def by_step(self) -> Tensor:
-        """[T, B], summed over fields."""
-        return torch.stack(list(self.fields.values())).sum(0)
-
-    @property
-    def accumulated(self) -> Tensor:
-        """[T, B]: of everything up to and including each step."""
-        return self.by_step.cumsum(0)
-
-    @property
-    def total(self) -> Tensor:
-        """[B]."""
-        return self.by_step.sum(0)
+from recil.sim.compiled import Compiled
+from recil.sim.likelihood import LogProb
+from recil.sim.pack import apart
+from recil.sim.plan import NetworkValue, modules_of, plan_of
+from recil.sim.resolvers import Observed, Resolver
+from recil.sim.stepping import Step, advance, begin
 
 
 class TorchRuntime(Runtime):
     """Runs a RecSim NG `Network` whose fields are torch tensors and distributions.
 
-    resolver: what gives random fields their values while `execute` and `steps` run; not needed without random fields.
+    resolver    gives random fields their values while the network runs: Drawn, Observed; not needed without any
+    compiled    run steps as compiled code where that is possible; the same numbers up to rounding
+    checkpoint  while gradients are recorded, keep only every so many steps and compute those between again; 0: keep all
+
+    Gradients follow torch's own mode. Under `torch.no_grad()` there are none; otherwise they are pathwise: they flow
+    through the draws of locations and scales. `score_function` is for draws that cannot carry them. Where gradients
+    are recorded, steps run eagerly.
+
+    Steps are numbered. `at` is the number of a starting value: a simulation that goes on from it draws what an
+    uninterrupted one would.
     """
 
-    def __init__(self, network: Network, resolver: Resolver | None = None) -> None:
-        self._network = network
-        self._resolver = resolver
-        self._random: set[str] = set()
-        for variable in network.variables:
-            for name, spec in variable.spec.as_dict.items():
-                if isinstance(spec, RandomField):
-                    spec.bind(f"{variable.name}.{name}")
-                    self._random.add(f"{variable.name}.{name}")
+    def __init__(
+        self, network: Network, resolver: Resolver | None = None, *, compiled: bool = False, checkpoint: int = 0
+    ) -> None:
+        self._network, self._resolver, self._checkpoint = network, resolver, checkpoint
+        self._plan = plan_of(network)
+        self._compiled = Compiled(self._plan, resolver) if compiled else None
+        self._checked = False
 
-    def steps(self, start: NetworkValue | None = None, resolver: Resolver | None = None) -> Iterator[NetworkValue]:
-        """The values at step 0, 1, 2, ...: step 0 is `start`, or the network's initial value. Endless."""
-        resolver = resolver if resolver is not None else self._resolver
-        number = 0
-        while True:
-            if start is None:
-                start = self._advance(resolver, number, None)
-            elif number:
-                start = self._advance(resolver, number, start)
-            yield start
-            number += 1
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The torch modules behind the story, by class name: what can be moved and trained."""
+        return modules_of(self._network)
 
-    def _advance(self, resolver: Resolver | None, number: int, previous: NetworkValue | None) -> NetworkValue:
-        if resolver is None:
-            if self._random:
-                raise ValueError(
-                    f"random fields ({', '.join(sorted(self._random))}) need a resolver: Drawn or Observed"
-                )
-            return self._network.initial_step() if previous is None else self._network.step(previous)
-        resolver.step = number  # type: ignore[attr-defined]
-        with resolving(resolver):
-            return self._network.initial_step() if previous is None else self._network.step(previous)
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> TorchRuntime:
+        """The runtime on a device and in a precision; it moves the story's modules in place."""
+        place = None if device is None else torch.device(device)
+        for module in self.modules.values():
+            module.to(device=place, dtype=dtype)
+        for spec in self._plan.specs:
+            spec.forget()
+        resolver = None if self._resolver is None else self._resolver.to(place, dtype)
+        compiled = self._compiled is not None
+        return TorchRuntime(self._network, resolver, compiled=compiled, checkpoint=self._checkpoint)
 
-    def execute(self, num_steps: int, starting_value: NetworkValue | None = None) -> NetworkValue:
-        """The value `num_steps` steps after `starting_value` (step 0)."""
-        for number, value in enumerate(self.steps(starting_value)):
-            if number == num_steps:
-                return value
-        raise AssertionError("steps() is endless")
+    def steps(
+        self, start: NetworkValue | None = None, resolver: Resolver | None = None, *, at: int = 0
+    ) -> Iterator[NetworkValue]:
+        """The values at step 0, 1, 2, ...: step 0 is `start`, or the network's initial value. Endless.
 
-    def trajectory(self, length: int, starting_value: NetworkValue | None = None) -> NetworkValue:
-        """`length` values from `starting_value` (the first) on, with a leading time axis [T, ...] in every field."""
-        values = list(islice(self.steps(starting_value), length))
+        A story's first two steps are checked against its specs and watched for draws that bypass the resolver. Values
+        that do not change are not copied: do not change them in place.
+        """
+        for value, _ in self._walk(start, at, Step(resolver or self._resolver, at)):
+            yield value
 
-        def stacked(name: str) -> Value:
-            columns = {
-                key: [torch.as_tensor(value[name].get(key)) for value in values] for key in values[0][name].as_dict
-            }
-            return Value(**{key: torch.stack(column) for key, column in columns.items()})
+    def _walk(self, start: NetworkValue | None, at: int, like: Step) -> Iterator[tuple[NetworkValue, Step]]:
+        """Values step by step, each with the step that made it; what `like` scores and freezes, they do."""
+        if like.resolver is None and self._plan.random:
+            raise ValueError(
+                f"random fields ({', '.join(sorted(self._plan.random))}) need a resolver: Drawn or Observed"
+            )
+        step, fresh = like.anew(at), not self._checked
+        value = start if start is not None else begin(self._plan, step, checked=fresh)
+        yield value, step
+        step = like.anew(at + 1)
+        value = advance(self._plan, value, step, checked=fresh)
+        self._checked = True
+        yield value, step
+        for number in range(at + 2, 2**62):
+            step = like.anew(number)
+            value = advance(self._plan, value, step)
+            yield value, step
 
-        return {name: stacked(name) for name in values[0]}
+    def execute(self, num_steps: int, starting_value: NetworkValue | None = None, *, at: int = 0) -> NetworkValue:
+        """The value `num_steps` steps after `starting_value`, which is step number `at`.
 
-    def log_prob(self, observed: Mapping[str, Tensor], length: int) -> LogProb:
-        """Log-probability of what was observed in T = `length` steps: field name (`variable.field`) -> [T, B, ...]."""
-        unknown = sorted(set(observed) - self._random)
+        Nothing of the result shares memory with the starting value or with the story. Memory does not grow with the
+        number of steps, unless gradients are recorded.
+        """
+        return self._run(num_steps, starting_value, at, Step(self._resolver, at))[0]
+
+    def score_function(
+        self,
+        num_steps: int,
+        starting_value: NetworkValue | None = None,
+        *,
+        at: int = 0,
+        fields: Collection[str] | None = None,
+    ) -> tuple[NetworkValue, Tensor]:
+        """As `execute`, with the log-probability [B] of what was drawn on the way in `fields` (None: all random).
+
+        No gradient flows through draws; it is in the log-probability. With r the reward in the value returned, the
+        gradient of mean(r.detach() * log_prob + r) is an unbiased estimate of that of its expectation (Williams 1992).
+        """
+        self._check_random(fields or ())
+        scored = self._plan.random if fields is None else frozenset(fields)
+        return self._run(num_steps, starting_value, at, Step(self._resolver, at, scored, frozen=True))
+
+    def _run(self, num_steps: int, start: NetworkValue | None, at: int, like: Step) -> tuple[NetworkValue, Tensor]:
+        """The value after some steps, and the summed log-probability of what `like` scores."""
+        if num_steps < 0:
+            raise ValueError(f"num_steps = {num_steps}: wanted 0 or more")
+        compiled = None if like.scored else self._compiled
+        if compiled is not None and self._checked and start is None and not torch.is_grad_enabled():
+            value = compiled.run(compiled.begin(at), at, num_steps)
+            return _apart(value), torch.zeros(())
+        walk = self._walk(start, at, like)
+        taken = list(islice(walk, 1 + min(num_steps, 1)))  # these are checked, so they are taken eagerly
+        value, total = taken[-1][0], torch.stack([step.total for _, step in taken]).sum(0)
+        at, left = at + len(taken) - 1, num_steps - len(taken) + 1
+        recorded = torch.is_grad_enabled() and (bool(like.scored) or _carries_gradient(value))
+        if compiled is not None and not recorded:
+            value = compiled.run(value, at, left)
+        elif self._checkpoint and recorded:
+            value, total = self._in_segments(value, total, like, at, left)
+        else:
+            for value, step in islice(walk, left):  # noqa: B007 (the last value is the result)
+                total = total + step.total
+        return _apart(value), total
+
+    def _in_segments(
+        self, value: NetworkValue, total: Tensor, like: Step, at: int, num_steps: int
+    ) -> tuple[NetworkValue, Tensor]:
+        def segment(value: NetworkValue, total: Tensor, first: int, end: int) -> tuple[NetworkValue, Tensor]:
+            for number in range(first, end):
+                step = like.anew(number)
+                value = advance(self._plan, value, step)
+                total = total + step.total
+            return value, total
+
+        first, end = at + 1, at + 1 + num_steps
+        for begins in range(first, end, self._checkpoint):
+            ends = min(begins + self._checkpoint, end)
+            # Draws are functions of their address: computed again they are the same, whatever state generators are in.
+            value, total = checkpointed(
+                segment, value, total, begins, ends, use_reentrant=False, preserve_rng_state=False
+            )
+        return value, total
+
+    def trajectory(
+        self,
+        length: int,
+        starting_value: NetworkValue | None = None,
+        *,
+        at: int = 0,
+        variables: Collection[str] | None = None,
+    ) -> NetworkValue:
+        """`length` values from `starting_value` (the first) on, with a leading time axis [T, ...] in every field.
+
+        variables: the names of those to keep; all when None.
+        """
+        if length < 1:
+            raise ValueError(f"length = {length}: wanted 1 or more")
+        names = [node.name for node in self._plan.initial]
+        unknown = sorted(set(variables or ()) - set(names))
         if unknown:
-            raise ValueError(f"observed {unknown} match no random field; those are {sorted(self._random)}")
+            raise ValueError(f"variables {unknown} are not in the network; those are {sorted(names)}")
+        kept = [name for name in names if variables is None or name in variables]
+        columns: dict[str, dict[str, list[Any]]] = {name: {} for name in kept}
+        for value in islice(self.steps(starting_value, at=at), length):
+            for name in kept:
+                for field, content in value[name].as_dict.items():
+                    columns[name].setdefault(field, []).append(torch.as_tensor(content))
+        return {
+            name: Value(**{field: torch.stack(column) for field, column in fields.items()})
+            for name, fields in columns.items()
+        }
+
+    def _check_random(self, names: Collection[str]) -> None:
+        unknown = sorted(set(names) - set(self._plan.random))
+        if unknown:
+            raise ValueError(f"observed {unknown} match no random field; those are {sorted(self._plan.random)}")
+
+    def log_prob(
+        self,
+        observed: Mapping[str, Tensor],
+        length: int,
+        starting_value: NetworkValue | None = None,
+        *,
+        latent: Resolver | None = None,
+        at: int = 0,
+    ) -> LogProb:
+        """Log-probability of what was observed in T = `length` steps: field name (`variable.field`) -> [T, B, ...].
+
+        With a starting value, row 0 of the observations is its own and scores 0. latent: draws the random fields that
+        were not observed; their values are returned and not scored.
+        """
+        self._check_random(observed)
         short = {name: value.shape[0] for name, value in observed.items() if value.shape[0] != length}
         if short:
             raise ValueError(f"observed values must have {length} steps, these have others: {short}")
-        resolver = Observed(observed)
-        for _ in islice(self.steps(resolver=resolver), length):
-            pass
-        return LogProb({name: torch.stack(scores) for name, scores in resolver.scores.items()}, resolver.distributions)
+        like = Step(Observed(observed, latent, at), at, frozenset(observed))
+        taken = [(value, step) for value, step in islice(self._walk(starting_value, at, like), length)]
+        names = [name for name in sorted(self._plan.random) if name in observed]
+        nothing = {name: observed[name].new_zeros(observed[name].shape[1]) for name in names}
+        hidden = [name for name in sorted(self._plan.random) if name not in observed]
+        return LogProb(
+            {name: torch.stack([step.scores.get(name, nothing[name]) for _, step in taken]) for name in names},
+            {name: [step.distributions[name] for _, step in taken if name in step.distributions] for name in names},
+            {name: torch.stack([self._plan.field(value, name) for value, _ in taken]) for name in hidden},
+        )
+
+
+def _apart(value: NetworkValue) -> NetworkValue:
+    """The value in memory of its own."""
+    return {name: part.map(apart) for name, part in value.items()}
+
+
+def _carries_gradient(value: NetworkValue) -> bool:
+    contents = (content for part in value.values() for content in part.as_dict.values())
+    return any(isinstance(content, Tensor) and content.requires_grad for content in contents)

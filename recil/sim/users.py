@@ -13,8 +13,9 @@ from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
+from recil.sim.likelihood import LogProb
 from recil.sim.rates import Rates
-from recil.sim.runtime import LogProb, TorchRuntime
+from recil.sim.runtime import TorchRuntime
 from recil.sim.stories import CLICKS, LEAVES, logged_story
 
 

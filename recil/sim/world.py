@@ -11,7 +11,8 @@ from recil.errors import InputError
 from recil.logs.history import History
 from recil.policies.protocol import Policy
 from recil.random import Streams
-from recil.sim.runtime import Drawn, TorchRuntime
+from recil.sim.resolvers import Drawn
+from recil.sim.runtime import TorchRuntime
 from recil.sim.stories import recommended_story
 from recil.sim.users import UserModel
 

@@ -19,9 +19,11 @@ from statistics_helper import assert_mean
 from torch.distributions import Bernoulli, Categorical, Gamma, Normal
 
 from recil.random import Streams
+from recil.sim.distributions import Certain
 from recil.sim.draws import draw, uniforms_needed
 from recil.sim.fields import Field, RandomField
-from recil.sim.runtime import Drawn, Observed, TorchRuntime
+from recil.sim.resolvers import Drawn, Observed
+from recil.sim.runtime import TorchRuntime
 
 
 def fibonacci() -> Network:
@@ -40,8 +42,7 @@ def pair_of(at) -> tuple[int, int]:
 def walk(start: torch.Tensor) -> Network:
     """Begins at `start` for certain, then takes normal steps."""
     place = Variable("place", ValueSpec(x=RandomField()))
-    certain = Categorical(probs=torch.ones(len(start), 1, dtype=torch.float64), validate_args=False)
-    place.initial_value = value(lambda: Value(x=certain))
+    place.initial_value = value(lambda: Value(x=Certain(start)))
     place.value = value(lambda before: Value(x=Normal(before.get("x"), 1.0)), (place.previous,))
     return Network([place])
 
@@ -87,7 +88,7 @@ def test_a_turn_by_sixty_degrees_closes_after_six_steps() -> None:
 
 
 def test_the_log_probability_of_a_walk_accumulates() -> None:
-    runtime = TorchRuntime(walk(torch.zeros(1)))
+    runtime = TorchRuntime(walk(torch.zeros(1, dtype=torch.float64)))
     scored = runtime.log_prob({"place.x": torch.arange(4.0, dtype=torch.float64)[:, None]}, 4)
     wanted = torch.tensor([0.0, -1.4189385, -2.837877, -4.2568154], dtype=torch.float64)
     torch.testing.assert_close(scored.accumulated[:, 0], wanted, atol=1e-6, rtol=0)
@@ -156,7 +157,7 @@ def test_no_generator_of_the_process_is_touched() -> None:
 
 def test_a_random_field_without_resolver_is_refused() -> None:
     with pytest.raises(ValueError, match=r"random fields \(place\.x\) need a resolver"):
-        TorchRuntime(walk(torch.zeros(1))).execute(1)
+        TorchRuntime(walk(torch.zeros(1, dtype=torch.float64))).execute(1)
 
 
 def test_a_random_field_outside_a_runtime_is_refused() -> None:
@@ -179,25 +180,25 @@ def test_a_distribution_in_a_computed_field_is_refused() -> None:
 def test_an_observed_name_that_matches_nothing_is_refused() -> None:
     seen = torch.zeros(2, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"observed \['place\.y'\] match no random field; those are \['place\.x'\]"):
-        TorchRuntime(walk(torch.zeros(1))).log_prob({"place.x": seen, "place.y": seen}, 2)
+        TorchRuntime(walk(torch.zeros(1, dtype=torch.float64))).log_prob({"place.x": seen, "place.y": seen}, 2)
 
 
 def test_a_random_field_that_was_not_observed_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'place\.x' is random and was not observed"):
-        TorchRuntime(walk(torch.zeros(1))).log_prob({}, 2)
+        TorchRuntime(walk(torch.zeros(1, dtype=torch.float64))).log_prob({}, 2)
 
 
 @pytest.mark.parametrize("steps", [2, 4])
 def test_observations_of_another_length_are_refused(steps: int) -> None:
     seen = torch.zeros(steps, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match=f"must have 3 steps.*'place.x': {steps}"):
-        TorchRuntime(walk(torch.zeros(1))).log_prob({"place.x": seen}, 3)
+        TorchRuntime(walk(torch.zeros(1, dtype=torch.float64))).log_prob({"place.x": seen}, 3)
 
 
 def test_an_observation_of_another_shape_is_refused() -> None:
     seen = torch.zeros(2, 5, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"'place\.x': value \(5,\), its distribution has \(1,\)"):
-        TorchRuntime(walk(torch.zeros(1))).log_prob({"place.x": seen}, 2)
+        TorchRuntime(walk(torch.zeros(1, dtype=torch.float64))).log_prob({"place.x": seen}, 2)
 
 
 def test_a_computed_field_that_changes_its_shape_is_refused() -> None:

@@ -1,8 +1,4 @@
-"""Choice models: from the appeal of the items on a slate to a distribution over clicks.
-
-One function gives the probability of a click to fitting, to validating and to simulating. Appeal is on the log-odds
-scale against doing nothing; an item that is not there (mask False) is never clicked.
-"""
+"""Distributions over the clicks on a slate: at most one of them, or each item for itself."""
 
 from __future__ import annotations
 
@@ -12,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
+
+from recil.sim.draws import draw, precision_of, uniforms_needed
 
 
 class SlateChoice(Distribution):
@@ -67,3 +65,34 @@ class IndependentClicks(Distribution):
         scores = -F.binary_cross_entropy_with_logits(self.appeal, value, reduction="none")
         impossible = ((value > 0) & ~self.shown).any(-1)
         return torch.where(impossible, -torch.inf, (scores * self.shown).sum(-1))
+
+
+def one_click(probs: Tensor, uniforms: Tensor) -> Tensor:
+    """The click that a uniform falls on, or none, float [B, K].
+
+    probs: [B, K], summing to at most 1; what is left to 1 is no click. uniforms: [B, 1].
+    """
+    edges = probs.cumsum(-1)
+    below = torch.cat([torch.zeros_like(edges[:, :1]), edges[:, :-1]], -1)
+    return ((uniforms >= below) & (uniforms < edges)).to(uniforms.dtype)
+
+
+@uniforms_needed.register
+def _(distribution: SlateChoice) -> int:
+    return 1
+
+
+@precision_of.register(SlateChoice)
+@precision_of.register(IndependentClicks)
+def _(distribution: SlateChoice | IndependentClicks) -> torch.dtype:
+    return distribution.appeal.dtype
+
+
+@draw.register
+def _(distribution: SlateChoice, uniforms: Tensor) -> Tensor:
+    return one_click(distribution.probs, uniforms)
+
+
+@draw.register
+def _(distribution: IndependentClicks, uniforms: Tensor) -> Tensor:
+    return (uniforms < distribution.probs).to(uniforms.dtype)

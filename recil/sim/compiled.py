@@ -1,0 +1,172 @@
+"""Steps of a plan as compiled code: one step is traced, a loop around it compiled, and no Python runs in between.
+
+The trace records the torch operators of an eager step, so compiled and eager steps compute the same up to rounding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._higher_order_ops.while_loop import while_loop
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
+
+from recil.sim.pack import Layout
+from recil.sim.plan import NetworkValue, Plan
+from recil.sim.resolvers import Resolver
+from recil.sim.stepping import Step, advance, begin
+
+_noticed: set[str] = set()
+
+
+def _notice(reason: str) -> None:
+    """Says once per reason and process why steps are not compiled."""
+    if reason not in _noticed:
+        _noticed.add(reason)
+        warnings.warn(f"steps run eagerly, not compiled: {reason}", RuntimeWarning, stacklevel=4)
+
+
+def compile_loop(trace: GraphModule) -> Callable[..., list[Tensor]]:
+    """A function (number, last, still, moving) -> moving that repeats a traced step while number < last, compiled."""
+    places = _places_of_outputs(trace)
+    kept = sorted(set(places))
+    # Fields that are always equal are carried once: generated C++ would move one buffer into two places.
+    source = [kept.index(place) for place in places]
+
+    def loop(number: Tensor, last: Tensor, still: list[Tensor], carried: list[Tensor]) -> list[Tensor]:
+        def goes_on(number: Tensor, *carried: Tensor) -> Tensor:
+            return number < last
+
+        def body(number: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+            after = trace(number, still, [carried[place] for place in source])
+            return (number + 1, *(after[place] for place in kept))
+
+        return list(while_loop(goes_on, body, (number, *carried))[1:])
+
+    # The wrapper in C++ as well: with few sessions a loop in Python would take longer than the steps.
+    compiled = torch.compile(loop, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
+
+    def run(number: Tensor, last: Tensor, still: list[Tensor], moving: list[Tensor]) -> list[Tensor]:
+        carried = compiled(number, last, still, [moving[place] for place in kept])
+        first = {source[place]: place for place in reversed(range(len(places)))}
+        return [
+            carried[source[place]] if first[source[place]] == place else carried[source[place]].clone()
+            for place in range(len(places))
+        ]
+
+    return run
+
+
+def _places_of_outputs(trace: GraphModule) -> list[int]:
+    """For each output the place of the first output that is computed in the same way."""
+    names: dict[Any, int] = {}
+    canonical: dict[Node, int] = {}
+    outputs: list[Node] = []
+    for node in trace.graph.nodes:
+        if node.op == "output":
+            outputs = list(node.args[0])
+            continue
+        arguments = map_arg((node.args, node.kwargs), lambda need: ("node", canonical[need]))
+        key = (node.op, node.target, repr(arguments)) if node.op == "call_function" else node.name
+        canonical[node] = names.setdefault(key, len(names))
+    found = [canonical[node] for node in outputs]
+    return [found.index(number) for number in found]
+
+
+class Compiled:
+    """Compiled steps of a plan. Compiles at the first call, anew for other shapes, and never if that failed once.
+
+    The story must have been run eagerly before, so that it is checked and its draws have their keys.
+    """
+
+    def __init__(self, plan: Plan, resolver: Resolver | None) -> None:
+        self._plan, self._resolver = plan, resolver
+        self._loops: dict[Any, tuple[Layout, Callable[..., list[Tensor]]]] = {}
+        self._begin: tuple[Layout, Callable[..., list[Tensor]]] | None = None
+        self._refused = False
+
+    def begin(self, at: int) -> NetworkValue:
+        """The value at step number `at`, as a story's first."""
+        return self._or_eagerly(self._begin_compiled, lambda at: begin(self._plan, self._step(at), checked=False), at)
+
+    def run(self, value: NetworkValue, at: int, num_steps: int) -> NetworkValue:
+        """The value `num_steps` steps after `value`, which is step number `at`."""
+        return self._or_eagerly(self._run_compiled, self._run_eagerly, value, at, num_steps)
+
+    def _or_eagerly(
+        self, compiled: Callable[..., NetworkValue], eagerly: Callable[..., NetworkValue], *arguments: Any
+    ) -> NetworkValue:
+        if not self._refused:
+            try:
+                with torch.no_grad():
+                    return compiled(*arguments)
+            except Exception as error:  # whatever a compiler can fail at must not stop a simulation
+                self._refused = True
+                _notice(_reason(error))
+        return eagerly(*arguments)
+
+    def _step(self, number: int | Tensor) -> Step:
+        return Step(self._resolver, number)
+
+    def _run_eagerly(self, value: NetworkValue, at: int, num_steps: int) -> NetworkValue:
+        for number in range(at + 1, at + num_steps + 1):
+            value = advance(self._plan, value, self._step(number))
+        return value
+
+    def _begin_compiled(self, at: int) -> NetworkValue:
+        if self._begin is None:
+            layout = Layout.of(begin(self._plan, self._step(at), checked=False), self._plan.names)
+
+            def first(number: Tensor) -> list[Tensor]:
+                return layout.flat(begin(self._plan, self._step(number), checked=False))
+
+            trace = make_fx(first, tracing_mode="real")(torch.tensor(at, device=layout.device))
+            self._begin = layout, torch.compile(trace, fullgraph=True, dynamic=False)
+        layout, compiled = self._begin
+        return layout.unflat(compiled(torch.tensor(at, device=layout.device)), numbers=True)
+
+    def _run_compiled(self, value: NetworkValue, at: int, num_steps: int) -> NetworkValue:
+        if not num_steps:
+            return value
+        still = Layout.of(value, sorted(self._plan.still))
+        moving = Layout.of(value, (node.name for node in self._plan.moving))
+        fixed, state = still.flat(value), moving.flat(value)
+        key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in (*fixed, *state))
+        number = torch.tensor(at + 1, device=moving.device)
+        if key not in self._loops:
+            self._loops[key] = moving, compile_loop(self._traced(still, moving, number, fixed, state))
+        moving, loop = self._loops[key]
+        state = loop(number, number + num_steps, fixed, state)
+        return {**{name: value[name] for name in still.names}, **moving.unflat(state, numbers=True)}
+
+    def _traced(
+        self, still: Layout, moving: Layout, number: Tensor, fixed: list[Tensor], state: list[Tensor]
+    ) -> GraphModule:
+        def step(number: Tensor, fixed: list[Tensor], state: list[Tensor]) -> list[Tensor]:
+            before = {**still.unflat(fixed), **moving.unflat(state)}
+            # A copy of each field: what a loop carries may share no memory, and the compiler melts the copy away.
+            return moving.flat(advance(self._plan, before, self._step(number)))
+
+        return _without_shared_memory(make_fx(step, tracing_mode="real")(number, fixed, state))
+
+
+def _without_shared_memory(trace: GraphModule) -> GraphModule:
+    """The trace with copies of those constants that lie in another's memory, which a compiled loop refuses."""
+    taken: set[int] = set()
+    for name, tensor in (*vars(trace).items(), *trace.named_buffers(recurse=False)):
+        if isinstance(tensor, Tensor):
+            place = tensor.untyped_storage().data_ptr()
+            if place in taken:
+                setattr(trace, name, tensor.clone())
+            taken.add(place)
+    return trace
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
