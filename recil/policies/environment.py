@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from recil.logs.history import History
 from recil.policies.protocol import Policy
 from recil.random import Streams
+
+
+class Turn(NamedTuple):
+    """history: the sessions so far, the latest slate and `terminated` included; present: bool [B], who is still there."""
+
+    history: History
+    present: Tensor
 
 
 class Environment(Protocol):
@@ -29,4 +37,8 @@ class Environment(Protocol):
         sessions: int64 [B], the addresses: a session meets the same user with the same moods under every policy and in
         every batch. Nothing is differentiated.
         """
+        ...
+
+    def turns(self, policy: Policy, sessions: Tensor, streams: Streams) -> Iterator[Turn]:
+        """The same sessions slate by slate: ends after `horizon` slates, or when everybody has left."""
         ...

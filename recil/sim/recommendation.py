@@ -90,7 +90,7 @@ class Metrics(Protocol):
 
 
 def shown(available: Value, items: Tensor) -> Value:
-    """The features of the items on slates, [B, K, ...] each, of what is available, [A, ...] each. items: int64 [B, K]."""
+    """The features of the items on slates, [B, K, ...], of what is available, [A, ...]. items: int64 [B, K]."""
     return available.map(lambda field: field[items])
 
 
@@ -105,7 +105,10 @@ def recommendation_story(
     observation = Variable("observation", of_users.get("observation"))
     memory = Variable("recommender", of_offers.get("state"))
     offer = Variable("offer", of_offers.get("offer"))
-    slate = Variable("slate", made.get("available").map(lambda _: Field()).union(ValueSpec(items=Field())))
+    on_slates = ValueSpec(
+        **{name: Field() for part in (made.get("available"), of_offers.get("offer")) for name in part.as_dict}
+    )
+    slate = Variable("slate", on_slates)
     response = Variable("response", of_users.get("response"))
     outcome = Variable("outcome", of_users.get("outcome"))
 
@@ -134,5 +137,4 @@ def recommendation_story(
 
 def _slate(available: Value, offer: Value) -> Value:
     # Where nothing is offered (-1) the features are those of some item; `items` says that it is not there.
-    items = offer.get("items")
-    return shown(available, items).union(Value(items=items))
+    return shown(available, offer.get("items")).union(offer)

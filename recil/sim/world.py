@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from recil.errors import InputError
 from recil.logs.history import History
+from recil.policies.environment import Turn
 from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.resolvers import Drawn
@@ -43,21 +46,24 @@ class World:
         return self.users.behaviour.layout.catalogue
 
     @torch.no_grad()
-    def rollout(self, policy: Policy, sessions: Tensor, streams: Streams) -> History:
-        """Sessions under `policy`; see Environment."""
+    def turns(self, policy: Policy, sessions: Tensor, streams: Streams) -> Iterator[Turn]:
+        """Sessions under `policy`, slate by slate; see Environment."""
         if policy.catalogue != self.catalogue:
             raise InputError(
                 "policy", f"{policy.catalogue} items, the world has {self.catalogue}", "fit both on one catalogue"
             )
         kind, start = self.users.starts.draw(sessions, self.slate_size, self.horizon, streams)
         network = recommended_story(self.users.behaviour, policy, start, self.users.item_columns, kind, streams)
-        runtime = TorchRuntime(network, Drawn(streams, sessions))
-        for number, now in enumerate(runtime.steps()):
-            left = now["departure"].get("leaves") > 0
-            present = now["presence"].get("present")
-            if number + 1 == self.horizon or not bool((present & ~left).any()):
+        for now in islice(TorchRuntime(network, Drawn(streams, sessions)).steps(), self.horizon):
+            present = now["presence"].get("present") & ~(now["departure"].get("leaves") > 0)
+            # The history variable stands before the slate; what happened on it is still to be added.
+            shown, clicked = now["slate"], now["response"].get("clicks")
+            done = now["history"].get("sessions").append(shown.get("items"), clicked, shown.get("propensity"))
+            yield Turn(replace(done, terminated=~present), present)
+            if not bool(present.any()):
                 break
-        # The history variable stands before the last slate; what happened on that slate is still to be added.
-        shown, clicked = now["slate"], now["response"].get("clicks")
-        done = now["history"].get("sessions").append(shown.get("items"), clicked, shown.get("propensity"))
-        return replace(done, terminated=~(present & ~left), memo={})
+
+    def rollout(self, policy: Policy, sessions: Tensor, streams: Streams) -> History:
+        """Sessions under `policy`; see Environment."""
+        *_, last = self.turns(policy, sessions, streams)
+        return replace(last.history, memo={})

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
+from recil.ops.elementwise import sigmoid
 from recil.sim.draws import draw, precision_of, uniforms_needed
 
 
@@ -58,7 +59,7 @@ class IndependentClicks(Distribution):
     @property
     def probs(self) -> Tensor:
         """[B, K]: probability of a click on this item."""
-        return torch.sigmoid(self.appeal) * self.shown
+        return sigmoid(self.appeal) * self.shown
 
     def log_prob(self, value: Tensor) -> Tensor:
         """[B]; minus infinity where something is clicked that is not shown."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
 from torch.distributions.transforms import AffineTransform, SigmoidTransform
 
+from recil.ops.elementwise import sigmoid
 from recil.random import Streams
 from recil.sim.choice import MultinomialLogit
 from recil.sim.choice.affinities import negative_euclidean
@@ -24,6 +25,7 @@ from recil.sim.entity import Entity
 from recil.sim.fields import Field, RandomField
 from recil.sim.spaces import Integers, Reals
 from recil.sim.states.mixture import normal
+from recil.sim.worlds.built import BuiltWorld
 
 # Added to minus the distance between interest and item: how far an item may be and still be as good as no click.
 AFFINITY_SHIFT = 2.0
@@ -114,7 +116,7 @@ class TopicCorpus(Entity):
 
 def squash(values: Tensor, limit: float) -> Tensor:
     """Nearly the identity around 0, never beyond twice the limit: 4 M (sigmoid(x / M) - 1/2)."""
-    return 4 * limit * (torch.sigmoid(values / limit) - 0.5)
+    return 4 * limit * (sigmoid(values / limit) - 0.5)
 
 
 def squashed(loc: Tensor, scale: float, limit: float) -> Distribution:
@@ -161,7 +163,7 @@ class InterestEvolutionUser(Entity):
         """reward: [B, K], the time for which the chosen item was consumed, in units of its length; 0 elsewhere."""
         positions = torch.arange(self.settings.slate_size, device=self.like.device)
         click = response.get("choice")[:, None] == positions
-        consumed = torch.sigmoid(-slate.get("quality")) * slate.get("length")
+        consumed = sigmoid(-slate.get("quality")) * slate.get("length")
         return Value(reward=torch.where(click, consumed, 0.0))
 
     def specs(self) -> ValueSpec:
@@ -173,3 +175,24 @@ class InterestEvolutionUser(Entity):
             response=ValueSpec(choice=RandomField(Integers(settings.slate_size + 1))),
             outcome=ValueSpec(reward=Field(Reals((settings.slate_size,), 0.0, math.inf))),
         )
+
+
+def interest_evolution(settings: InterestEvolutionSettings | None = None) -> BuiltWorld:
+    """The world of these settings."""
+    settings = settings or InterestEvolutionSettings()
+    corpus = TopicCorpus(settings)
+    # A user's first interest is normal around 0, so that an item is the nearer on average the nearer it is to 0.
+    distance = (corpus.features.square().sum(-1) + settings.topics).sqrt()
+    consumed = sigmoid(-corpus.quality) * corpus.length
+    return BuiltWorld(
+        name="interest evolution",
+        settings=settings,
+        catalogue=settings.items,
+        slate_size=settings.slate_size,
+        horizon=settings.horizon,
+        corpus=lambda batch: corpus,
+        user=lambda batch: InterestEvolutionUser(settings, batch),
+        vectors=corpus.features,
+        appeal=AFFINITY_SHIFT - distance + consumed.log(),
+        item_columns={"topic": corpus.topic},
+    )
