@@ -9,6 +9,10 @@ from torch import Tensor
 _SAFE_REMOVED_MASS = 0.5
 # Below this sum of what is left, float32 has lost digits of it: its smallest normal number is 1e-38.
 _FAINT = 1e-28
+# Above 0, so that an entry of weight 0 that stands first is not met.
+_SMALLEST = 1e-300
+# So many weights stay in a processor's cache from the pass that makes them to the one that sums them.
+WEIGHTS_AT_ONCE = 1 << 20
 
 
 def plackett_luce_log_prob(logits: Tensor, slate: Tensor) -> Tensor:
@@ -51,34 +55,78 @@ def sample_plackett_luce(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tens
     """Slates by inverse distribution function, item after item.
 
     logits: float [B, A]; uniforms: [B, K] in (0, 1). Returns items int64 [B, K] and the log-probability of each given
-    those before it, [B, K]. The same uniforms pick the same item wherever two policies have the same probabilities.
+    those before it, [B, K], differentiable in the logits. The same uniforms pick the same item wherever two policies
+    have the same probabilities.
     """
     if uniforms.shape[1] > logits.shape[1]:
         raise ValueError(f"sample_plackett_luce: {uniforms.shape[1]} positions but {logits.shape[1]} items")
-    # The exponential is taken once, in the logits' own precision: it costs ten times as much in float64 as in float32.
-    weight = (logits - logits.amax(1, keepdim=True)).exp().double()
-    items: list[Tensor] = []
-    log_probs: list[Tensor] = []
-    for uniform in uniforms.double().unbind(1):
-        cumulative = weight.cumsum(1)
-        if items and bool((cumulative[:, -1] < _FAINT).any()):
-            weight = _weigh_afresh(logits, torch.cat(items, 1))
-            cumulative = weight.cumsum(1)
-        total = cumulative[:, -1:]
-        item = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
-        items.append(item)
-        log_probs.append((weight.gather(1, item) / total).log())
-        weight.scatter_(1, item, 0.0)
-    if not items:
-        empty = torch.empty((logits.shape[0], 0), dtype=torch.int64, device=logits.device)
-        return empty, empty.to(logits.dtype)
-    return torch.cat(items, 1), torch.cat(log_probs, 1).to(logits.dtype)
+    items, scores = _sample(logits.detach(), uniforms.double())
+    if torch.is_grad_enabled() and logits.requires_grad:
+        return items, plackett_luce_log_prob(logits, items)
+    return items, scores
+
+
+# One operator for a compiler, which would make many slow passes of it; and it looks at values to decide what to do.
+@torch.library.custom_op("recil::sample_plackett_luce", mutates_args=())
+def _sample(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    rows = max(1, WEIGHTS_AT_ONCE // max(1, logits.shape[1]))
+    parts = [
+        _sample_block(block, uniform) for block, uniform in zip(logits.split(rows), uniforms.split(rows), strict=True)
+    ]
+    return torch.cat([items for items, _ in parts]), torch.cat([scores for _, scores in parts])
+
+
+@_sample.register_fake
+def _(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    return logits.new_empty(uniforms.shape, dtype=torch.int64), logits.new_empty(uniforms.shape)
+
+
+def _sample_block(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """The catalogue is searched by blocks of about √A items: every item costs a search among them and one inside."""
+    items = logits.new_empty(uniforms.shape, dtype=torch.int64)
+    scores = logits.new_empty(uniforms.shape)
+    size = max(1, round(logits.shape[1] ** 0.5))
+    inside = torch.arange(size, device=logits.device)
+    weight = logits.softmax(1)
+    mass = _mass_of_blocks(weight, size)
+    for position, uniform in enumerate(uniforms.unbind(1)):
+        edges = mass.cumsum(1)
+        if position and bool((edges[:, -1] < _FAINT).any()):
+            weight = _weigh_afresh(logits, items[:, :position])
+            mass = _mass_of_blocks(weight, size)
+            edges = mass.cumsum(1)
+        total = edges[:, -1:]
+        aim = uniform[:, None] * total
+        block = torch.searchsorted(edges, aim).clamp_(max=mass.shape[1] - 1)
+        first = edges.gather(1, block) - mass.gather(1, block)
+        places = block * size + inside
+        within = weight.gather(1, places.clamp_(max=weight.shape[1] - 1)).double()
+        if (short := logits.shape[1] % size) and mass.shape[1] > logits.shape[1] // size:
+            within[:, short:].masked_fill_(block == mass.shape[1] - 1, 0.0)
+        sums = within.cumsum(1)
+        # Sums inside a block and the block's own mass round differently; what lies beyond both is its last item.
+        place = torch.searchsorted(sums, torch.minimum(aim - first, sums[:, -1:]).clamp_(min=_SMALLEST))
+        item = places.gather(1, place)
+        items[:, position : position + 1] = item
+        scores[:, position : position + 1] = (within.gather(1, place) / total).log()
+        if position + 1 < uniforms.shape[1]:
+            weight.scatter_(1, item, 0.0)
+            mass.scatter_(1, block, within.scatter_(1, place, 0.0).sum(1, keepdim=True))
+    return items, scores
+
+
+def _mass_of_blocks(weight: Tensor, size: int) -> Tensor:
+    """float64 [B, blocks]: the sum of every `size` weights of a row; the last block may be shorter."""
+    whole = weight.shape[1] // size * size
+    mass = weight[:, :whole].unflatten(1, (-1, size)).sum(-1)
+    if whole < weight.shape[1]:
+        mass = torch.cat([mass, weight[:, whole:].sum(1, keepdim=True)], 1)
+    return mass.double()
 
 
 def _weigh_afresh(logits: Tensor, gone: Tensor) -> Tensor:
-    """Weights of what is left [B, A], float64: of them the largest is 1. gone: int64 [B, k]."""
-    left = logits.double().scatter(1, gone, -torch.inf)
-    return (left - left.amax(1, keepdim=True)).exp()
+    """Weights of what is left, [B, A], the largest of which does not vanish. gone: int64 [B, k]."""
+    return logits.scatter(1, gone, -torch.inf).softmax(1)
 
 
 def greedy_slates(logits: Tensor, k: int) -> Tensor:

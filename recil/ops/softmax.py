@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from recil.ops.slates import plackett_luce_log_prob
+from recil.ops.slates import WEIGHTS_AT_ONCE, plackett_luce_log_prob, sample_plackett_luce
 
 LOGITS_AT_ONCE = 1 << 24
 
@@ -39,3 +39,23 @@ def chunked_log_prob(
             for state, shown in blocks
         ]
     )
+
+
+def chunked_sample(
+    states: Tensor, uniforms: Tensor, weight: Tensor, bias: Tensor, logits_at_once: int = WEIGHTS_AT_ONCE
+) -> tuple[Tensor, Tensor]:
+    """Slates drawn from softmax(states @ weight.T + bias) without replacement; see `sample_plackett_luce`.
+
+    states: [B, D]; uniforms: [B, K]; weight: [A, D]; bias: [A]. Returns items int64 [B, K] and log-probabilities
+    [B, K], differentiable. No block of more than `logits_at_once` logits (or one row) is stored to draw them.
+    """
+    rows = max(1, logits_at_once // weight.shape[0])
+    with torch.no_grad():
+        parts = [
+            sample_plackett_luce(torch.addmm(bias, state, weight.T), uniform)
+            for state, uniform in zip(states.split(rows), uniforms.split(rows), strict=True)
+        ]
+    items, scores = (torch.cat(column) for column in zip(*parts, strict=True))
+    if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad or bias.requires_grad):
+        return items, chunked_log_prob(states, items, weight, bias)
+    return items, scores

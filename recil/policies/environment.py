@@ -13,7 +13,7 @@ from recil.random import Streams
 
 
 class Turn(NamedTuple):
-    """history: the sessions so far, the latest slate and `terminated` included; present: bool [B], who is still there."""
+    """history: the sessions so far, with the latest slate and `terminated`; present: bool [B], who is still there."""
 
     history: History
     present: Tensor

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from recil.ops.slates import plackett_luce_log_prob, sample_plackett_luce
+from recil.ops.softmax import chunked_log_prob, chunked_sample
 from recil.sim.draws import draw, precision_of, uniforms_needed
 
 
@@ -61,15 +62,39 @@ class SoftmaxSlate(Distribution):
         return plackett_luce_log_prob(self.logits, value).sum(-1)
 
 
-@precision_of.register
-def _(distribution: UniformSlate) -> torch.dtype:
+class InnerProductSlate(Distribution):
+    """A SoftmaxSlate whose logits are states @ weight.T + bias, made as they are needed and never stored all at once.
+
+    states: [B, D]; weight: [A, D]; bias: [A].
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, states: Tensor, weight: Tensor, bias: Tensor, size: int) -> None:
+        self.states, self.weight, self.bias, self.size = states, weight, bias, size
+        super().__init__(states.shape[:1], torch.Size([size]), validate_args=False)
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> Any:
+        return constraints.independent(constraints.integer_interval(0, len(self.weight) - 1), 1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """[B]."""
+        return chunked_log_prob(self.states, value, self.weight, self.bias).sum(-1)
+
+
+@precision_of.register(UniformSlate)
+@precision_of.register(SoftmaxSlate)
+@precision_of.register(InnerProductSlate)
+def _(distribution: UniformSlate | SoftmaxSlate | InnerProductSlate) -> torch.dtype:
     # A uniform in float32 has 2**23 values, too few to be fair to a large catalogue.
     return torch.float64
 
 
 @uniforms_needed.register(UniformSlate)
 @uniforms_needed.register(SoftmaxSlate)
-def _(distribution: UniformSlate | SoftmaxSlate) -> int:
+@uniforms_needed.register(InnerProductSlate)
+def _(distribution: UniformSlate | SoftmaxSlate | InnerProductSlate) -> int:
     return distribution.size
 
 
@@ -98,3 +123,8 @@ def _inserted(ascending: list[Tensor], item: Tensor) -> list[Tensor]:
 @draw.register
 def _(distribution: SoftmaxSlate, uniforms: Tensor) -> Tensor:
     return sample_plackett_luce(distribution.logits, uniforms)[0]
+
+
+@draw.register
+def _(distribution: InnerProductSlate, uniforms: Tensor) -> Tensor:
+    return chunked_sample(distribution.states, uniforms, distribution.weight, distribution.bias)[0]

@@ -12,7 +12,6 @@ import torch
 from recsim_ng.core.network import Network
 from recsim_ng.core.value import Value, ValueSpec
 from recsim_ng.core.variable import Variable, value
-from recsim_ng.lib.data import SlicedValue, data_variable
 from torch import Tensor
 
 from recil.logs.history import History
@@ -21,6 +20,7 @@ from recil.random import Streams
 from recil.sim.behaviour import Behaviour, Catalogue, Mood, Traits
 from recil.sim.fields import Field, RandomField
 from recil.sim.network import network_of
+from recil.sim.replay import replay_sessions
 
 CLICKS = "response.clicks"
 LEAVES = "departure.leaves"
@@ -98,9 +98,7 @@ def _slate_spec(model: Behaviour, **fields: Field) -> ValueSpec:
 
 def logged_story(model: Behaviour, sessions: History, item_columns: Mapping[str, Tensor], kind: Tensor) -> Network:
     """Users respond to logged slates: what fitting and validation score. kind: int64 [B]."""
-    slices = {"items": sessions.items.transpose(0, 1)}
-    slices |= {f"context.{spec.name}": sessions.context[spec.name].transpose(0, 1) for spec in model.layout.contexts}
-    slate = data_variable("slate", _slate_spec(model), SlicedValue(Value(**slices)))
+    slate = replay_sessions("slate", sessions, context=(spec.name for spec in model.layout.contexts))
     return network_of(responses(model, slate, item_columns, kind, sessions.user))
 
 
