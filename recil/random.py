@@ -44,7 +44,9 @@ def uniform_at(keys: Tensor, step: int | Tensor, count: int = 1, dtype: torch.dt
         key = _mix(keys + step * _GOLDEN)
     else:
         key = _mix(keys + _wrapped((step + 1) * _GOLDEN))
-    counter = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
+    # The numbers 1, 2, ... as -(~0), -(~1), ...: where a draw is reshaped, a compiler would work out products with the
+    # constant by itself, beyond 64 bits, unless an operator that it cannot work out stands between.
+    counter = torch.arange(count, device=keys.device).bitwise_not_().mul_(-_GOLDEN)
     bits = _mix(key[:, None] + counter)
     # The half keeps 0 and 1 out; with one digit more the largest value would round up to 1.
     digits = 52 if dtype == torch.float64 else 23

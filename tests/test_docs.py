@@ -7,6 +7,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from recil.config import load_experiment
 from recil.config.kinds import KINDS
 from recil.config.tables import EvaluateTable, LogTable, SplitTable, WorldTable
@@ -40,6 +42,30 @@ def test_the_example_has_every_key_and_loads(tmp_path: Path) -> None:
     assert set(data["evaluate"]) == set(EvaluateTable.model_fields)
     (tmp_path / "experiment.toml").write_text(example, encoding="utf-8")
     assert load_experiment(tmp_path / "experiment.toml").name == "mine"
+
+
+@pytest.mark.parametrize("page", ["runtime.md", "worlds.md"])
+def test_the_pages_code_runs(page: str, capsys) -> None:
+    names: dict[str, object] = {}
+    for block in re.findall(
+        r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        if "gymnasium" in block:
+            pytest.importorskip("gymnasium")
+        exec(compile(block, page, "exec"), names)
+    assert capsys.readouterr().out
+
+
+def test_the_worlds_settings_file_writes_a_log(tmp_path: Path) -> None:
+    from recil.sim.generate import Truth, load_settings
+    from recil.sim.worlds.settings import WORLDS
+
+    text = (DOCS / "worlds.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "settings.toml").write_text(example.replace("2000", "50"), encoding="utf-8")
+    log = Truth(load_settings(tmp_path / "settings.toml")).log()
+    assert (log.sessions, log.steps, log.catalogue) == (50, 500, 50)
+    assert all(f"`{name}`" in text for name in WORLDS)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -206,7 +206,7 @@ def _world(
         from recil.sim.generate import Truth, load_settings
 
         world = Truth(load_settings(truth)).world
-        return world, world.users.item_ids
+        return world, world.item_ids
     from recil.logs.read import read_log
     from recil.sim.fit import fit_users
     from recil.sim.storage import load_users

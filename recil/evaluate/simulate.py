@@ -14,7 +14,7 @@ from recil.evaluate.intervals import student_interval
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.returns import discounted_return
-from recil.policies.environment import Environment
+from recil.policies.environment import Environment, population_of
 from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.record import log_of
@@ -57,7 +57,9 @@ def simulated_value(
         for history in _rollouts(policy, environment, sessions, seed, batch)
     ]
     returns = torch.cat(parts).cpu().numpy()
-    return SimulatedValue(*student_interval(returns, confidence), sessions, confidence, returns)
+    # Sessions that meet are not independent: where they do, a population counts as one.
+    apart = returns.reshape(-1, population_of(environment)).mean(1)
+    return SimulatedValue(*student_interval(apart, confidence), sessions, confidence, returns)
 
 
 def simulate(
@@ -86,6 +88,8 @@ def _rollouts(policy: Policy, environment: Environment, sessions: int, seed: int
     """Histories of sessions 0 to sessions - 1, `batch` at a time; nothing depends on the size of the batch."""
     if sessions < 1 or batch < 1:
         raise InputError("sessions", f"{sessions} in batches of {batch}", "give 1 or more of each")
+    population = population_of(environment)
+    batch = max(batch // population, 1) * population
     for start in range(0, sessions, batch):
         addresses = torch.arange(start, min(start + batch, sessions))
         with torch.no_grad():

@@ -37,7 +37,7 @@ def truth_of(settings: Path) -> Truth:
 
 def check_truth(truth: Truth, log: SessionLog, place: str) -> None:
     """Refuses a known world that cannot have written this log."""
-    if [str(item) for item in truth.world.users.item_ids] != [str(item) for item in log.item_ids]:
+    if [str(item) for item in truth.world.item_ids] != [str(item) for item in log.item_ids]:
         raise InputError(
             place,
             f"its world has {truth.world.catalogue} items, the log {log.catalogue}, or they are named otherwise",

@@ -39,6 +39,15 @@ class Environment(Protocol):
         """
         ...
 
+
+class TurnByTurn(Environment, Protocol):
+    """An environment that can be watched while sessions go on."""
+
     def turns(self, policy: Policy, sessions: Tensor, streams: Streams) -> Iterator[Turn]:
-        """The same sessions slate by slate: ends after `horizon` slates, or when everybody has left."""
+        """The sessions of `rollout` slate by slate: ends after `horizon` slates, or when everybody has left."""
         ...
+
+
+def population_of(environment: Environment) -> int:
+    """Sessions that meet and must be simulated together; 1 where every session is by itself."""
+    return getattr(environment, "population", 1)

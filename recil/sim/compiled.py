@@ -6,15 +6,16 @@ The trace records the torch operators of an eager step, so compiled and eager st
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
-from torch.fx import GraphModule, Node
+from torch.distributions import Distribution
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.node import map_arg
 
 from recil.sim.pack import Layout
 from recil.sim.plan import NetworkValue, Plan
@@ -24,6 +25,19 @@ from recil.sim.stepping import Step, advance, begin
 _noticed: set[str] = set()
 
 
+@contextmanager
+def _as_torch_compiles() -> Iterator[None]:
+    """Within the block: no validation of distributions, which looks at values, and torch's own deprecations unsaid."""
+    validated = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        Distribution.set_default_validate_args(validated)
+
+
 def _notice(reason: str) -> None:
     """Says once per reason and process why steps are not compiled."""
     if reason not in _noticed:
@@ -31,51 +45,29 @@ def _notice(reason: str) -> None:
         warnings.warn(f"steps run eagerly, not compiled: {reason}", RuntimeWarning, stacklevel=4)
 
 
-def compile_loop(trace: GraphModule) -> Callable[..., list[Tensor]]:
-    """A function (number, last, still, moving) -> moving that repeats a traced step while number < last, compiled."""
-    places = _places_of_outputs(trace)
-    kept = sorted(set(places))
-    # Fields that are always equal are carried once: generated C++ would move one buffer into two places.
-    source = [kept.index(place) for place in places]
+def compile_loop(step: GraphModule) -> Callable[..., list[Tensor]]:
+    """A function (number, last, zeros, still, moving) -> moving that repeats a traced step while number < last."""
 
-    def loop(number: Tensor, last: Tensor, still: list[Tensor], carried: list[Tensor]) -> list[Tensor]:
-        def goes_on(number: Tensor, *carried: Tensor) -> Tensor:
+    def loop(number: Tensor, last: Tensor, zeros: Tensor, still: list[Tensor], moving: list[Tensor]) -> list[Tensor]:
+        def goes_on(number: Tensor, *moving: Tensor) -> Tensor:
             return number < last
 
-        def body(number: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
-            after = trace(number, still, [carried[place] for place in source])
-            return (number + 1, *(after[place] for place in kept))
+        def body(number: Tensor, *moving: Tensor) -> tuple[Tensor, ...]:
+            return (number + 1, *step(number, zeros, still, list(moving)))
 
-        return list(while_loop(goes_on, body, (number, *carried))[1:])
+        return list(while_loop(goes_on, body, (number, *moving))[1:])
 
     # The wrapper in C++ as well: with few sessions a loop in Python would take longer than the steps.
-    compiled = torch.compile(loop, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
-
-    def run(number: Tensor, last: Tensor, still: list[Tensor], moving: list[Tensor]) -> list[Tensor]:
-        carried = compiled(number, last, still, [moving[place] for place in kept])
-        first = {source[place]: place for place in reversed(range(len(places)))}
-        return [
-            carried[source[place]] if first[source[place]] == place else carried[source[place]].clone()
-            for place in range(len(places))
-        ]
-
-    return run
+    return torch.compile(loop, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
 
 
-def _places_of_outputs(trace: GraphModule) -> list[int]:
-    """For each output the place of the first output that is computed in the same way."""
-    names: dict[Any, int] = {}
-    canonical: dict[Node, int] = {}
-    outputs: list[Node] = []
-    for node in trace.graph.nodes:
-        if node.op == "output":
-            outputs = list(node.args[0])
-            continue
-        arguments = map_arg((node.args, node.kwargs), lambda need: ("node", canonical[need]))
-        key = (node.op, node.target, repr(arguments)) if node.op == "call_function" else node.name
-        canonical[node] = names.setdefault(key, len(names))
-    found = [canonical[node] for node in outputs]
-    return [found.index(number) for number in found]
+def _of_its_own(content: Tensor, zero: Tensor) -> Tensor:
+    """The same content in a buffer that no compiler takes for another's, since it does not know that `zero` is 0.
+
+    A copy would be melted away where fields are equal or share memory, and the C++ of a loop crashes on a buffer that
+    stands in two places.
+    """
+    return content ^ zero.bool() if content.dtype == torch.bool else content + zero.to(content.dtype)
 
 
 class Compiled:
@@ -103,7 +95,7 @@ class Compiled:
     ) -> NetworkValue:
         if not self._refused:
             try:
-                with torch.no_grad():
+                with torch.no_grad(), _as_torch_compiles():
                     return compiled(*arguments)
             except Exception as error:  # whatever a compiler can fail at must not stop a simulation
                 self._refused = True
@@ -138,21 +130,22 @@ class Compiled:
         fixed, state = still.flat(value), moving.flat(value)
         key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in (*fixed, *state))
         number = torch.tensor(at + 1, device=moving.device)
+        zeros = torch.zeros(len(state), dtype=torch.int64, device=moving.device)
         if key not in self._loops:
-            self._loops[key] = moving, compile_loop(self._traced(still, moving, number, fixed, state))
+            self._loops[key] = moving, compile_loop(self._traced(still, moving, number, zeros, fixed, state))
         moving, loop = self._loops[key]
-        state = loop(number, number + num_steps, fixed, state)
+        state = loop(number, number + num_steps, zeros, fixed, state)
         return {**{name: value[name] for name in still.names}, **moving.unflat(state, numbers=True)}
 
     def _traced(
-        self, still: Layout, moving: Layout, number: Tensor, fixed: list[Tensor], state: list[Tensor]
+        self, still: Layout, moving: Layout, number: Tensor, zeros: Tensor, fixed: list[Tensor], state: list[Tensor]
     ) -> GraphModule:
-        def step(number: Tensor, fixed: list[Tensor], state: list[Tensor]) -> list[Tensor]:
+        def step(number: Tensor, zeros: Tensor, fixed: list[Tensor], state: list[Tensor]) -> list[Tensor]:
             before = {**still.unflat(fixed), **moving.unflat(state)}
-            # A copy of each field: what a loop carries may share no memory, and the compiler melts the copy away.
-            return moving.flat(advance(self._plan, before, self._step(number)))
+            after = moving.flat(advance(self._plan, before, self._step(number)))
+            return [_of_its_own(content, zero) for content, zero in zip(after, zeros.unbind(), strict=True)]
 
-        return _without_shared_memory(make_fx(step, tracing_mode="real")(number, fixed, state))
+        return _without_shared_memory(make_fx(step, tracing_mode="real")(number, zeros, fixed, state))
 
 
 def _without_shared_memory(trace: GraphModule) -> GraphModule:

@@ -48,6 +48,12 @@ def uniforms_needed(distribution: Distribution) -> int:
 
 
 @singledispatch
+def addresses(distribution: Distribution, sessions: Tensor) -> Tensor:
+    """The addresses of the rows of a value: those of the batch's sessions, unless sessions share one."""
+    return sessions
+
+
+@singledispatch
 def draw(distribution: Distribution, uniforms: Tensor) -> Tensor:
     """A value of `distribution` ([B, ...]) by inverse transform. uniforms: [B, n] in (0, 1).
 

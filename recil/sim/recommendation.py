@@ -11,7 +11,7 @@ of its own, so that every draw can be observed; and metrics count the response o
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from recsim_ng.core.value import Value, ValueSpec
 from recsim_ng.core.variable import Variable, value
@@ -79,6 +79,15 @@ class Recommender(Protocol):
         ...
 
 
+@runtime_checkable
+class SlateMaker(Recommender, Protocol):
+    """A recommender that offers something other than items, and makes the slates of it itself."""
+
+    def slate(self, observation: Value, available: Value, offer: Value) -> Value:
+        """Holds `items`, int64 [B, K], and what users see of them; nothing is random. Specs: `slate`, too."""
+        ...
+
+
 class Metrics(Protocol):
     """What is counted along the way, from the step's own response on."""
 
@@ -108,7 +117,8 @@ def recommendation_story(
     on_slates = ValueSpec(
         **{name: Field() for part in (made.get("available"), of_offers.get("offer")) for name in part.as_dict}
     )
-    slate = Variable("slate", on_slates)
+    own = recommender if isinstance(recommender, SlateMaker) else None
+    slate = Variable("slate", on_slates if own is None else of_offers.get("slate"))
     response = Variable("response", of_users.get("response"))
     outcome = Variable("outcome", of_users.get("outcome"))
 
@@ -123,7 +133,9 @@ def recommendation_story(
     memory.initial_value = value(recommender.initial_state)
     memory.value = value(recommender.next_state, (memory.previous, *happened))
     offer.value = value(recommender.offer, (memory, observation, available))
-    slate.value = value(_slate, (available, offer))
+    slate.value = (
+        value(_slate, (available, offer)) if own is None else value(own.slate, (observation, available, offer))
+    )
     response.value = value(user.response, (person, slate))
     outcome.value = value(user.outcome, (person, slate, response))
     variables = [state, available, person, observation, memory, offer, slate, response, outcome]

@@ -43,7 +43,7 @@ def replay_sessions(
     reward: bool = False,
     propensity: bool = False,
 ) -> Variable:
-    """Logged sessions as a variable: `items` [B, K] and, as asked for, `reward`, `propensity`, `context.*`, `feedback.*`.
+    """Logged sessions as a variable: `items`, and as asked for `reward`, `propensity`, `context.*`, `feedback.*`.
 
     Raises ValueError for a column that the sessions do not have.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from recil.random import Streams, uniform_at
-from recil.sim.draws import draw, precision_of, uniforms_needed
+from recil.sim.draws import addresses, draw, precision_of, uniforms_needed
 
 
 class Resolver(Protocol):
@@ -43,7 +43,7 @@ class Drawn:
         if count == 0:
             return draw(distribution, self.sessions.new_empty((len(self.sessions), 0), dtype=dtype))
         if name not in self._keys:
-            self._keys[name] = self.streams.keys(name, self.sessions)
+            self._keys[name] = self.streams.keys(name, addresses(distribution, self.sessions))
         return draw(distribution, uniform_at(self._keys[name], step, count, dtype))
 
     def to(self, device: torch.device | None, dtype: torch.dtype | None) -> Drawn:

@@ -210,7 +210,11 @@ class TorchRuntime(Runtime):
         like = Step(Observed(observed, latent, at), at, frozenset(observed))
         taken = [(value, step) for value, step in islice(self._walk(starting_value, at, like), length)]
         names = [name for name in sorted(self._plan.random) if name in observed]
-        nothing = {name: observed[name].new_zeros(observed[name].shape[1]) for name in names}
+        # Not a value's own rows: what groups share has one row per group, and its score one per session.
+        last, sessions = taken[-1][1].scores, max((values.shape[1] for values in observed.values()), default=0)
+        nothing = {
+            name: torch.zeros_like(last[name]) if name in last else observed[name].new_zeros(sessions) for name in names
+        }
         hidden = [name for name in sorted(self._plan.random) if name not in observed]
         return LogProb(
             {name: torch.stack([step.scores.get(name, nothing[name]) for _, step in taken]) for name in names},

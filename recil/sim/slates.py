@@ -33,12 +33,12 @@ class UniformSlate(Distribution):
         return constraints.independent(constraints.integer_interval(0, self.catalogue - 1), 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """[B]; minus infinity where an item stands twice or is not in the catalogue."""
+        """float64 [B]; minus infinity where an item stands twice or is not in the catalogue."""
         one = math.lgamma(self.catalogue - self.size + 1) - math.lgamma(self.catalogue + 1)
         ordered = value.sort(-1).values
         possible = (ordered[..., 1:] != ordered[..., :-1]).all(-1)
         possible = possible & ((value >= 0) & (value < self.catalogue)).all(-1)
-        return torch.where(possible, one, -torch.inf)
+        return torch.full_like(possible, one, dtype=torch.float64).masked_fill(~possible, -torch.inf)
 
 
 class SoftmaxSlate(Distribution):

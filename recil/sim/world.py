@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,11 @@ class World:
     @property
     def catalogue(self) -> int:
         return self.users.behaviour.layout.catalogue
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        """The names of the items, [A]."""
+        return self.users.item_ids
 
     @torch.no_grad()
     def turns(self, policy: Policy, sessions: Tensor, streams: Streams) -> Iterator[Turn]:

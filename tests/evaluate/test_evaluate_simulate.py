@@ -98,3 +98,21 @@ def test_columns_of_simulated_sessions_are_kept():
     assert log.propensity is None and log.terminated is None
     with pytest.raises(InputError, match="1 ended before a slate"):
         log_of([session(1, 0)], np.array(["a"]))
+
+
+class Couples:
+    """Sessions 2 i and 2 i + 1 fare alike: a world of populations of two."""
+
+    catalogue, slate_size, horizon, population = 3, 1, 1, 2
+
+    def rollout(self, policy, sessions, streams):
+        luck = streams.uniform("luck", sessions // 2)
+        return History.start(sessions, 1).append(torch.zeros_like(sessions)[:, None], luck, torch.ones_like(luck))
+
+
+def test_sessions_that_meet_count_as_one_in_the_interval():
+    found = simulated_value(RecallPolicy.make(3, 4), Couples(), 400, seed=3, batch=33)
+    couples = found.returns.reshape(-1, 2)
+    np.testing.assert_array_equal(couples[:, 0], couples[:, 1])
+    assert (found.value, found.low, found.high) == pytest.approx(student_interval(couples[:, 0]))
+    assert found.sessions == 400

@@ -16,12 +16,13 @@ takes horizon - 1 steps more; it returns the final value of every field of every
 away, and the random draws are checked to be fresh at every step, call and shard. The modes are
   eager      TFRuntime without a graph;
   graph      TFRuntime's loop inside tf.function;
-  xla        tf.function(jit_compile=True) around a loop of UNROLL network steps a turn. A compiled cluster uses
-             hardly more than one core, so the users may be split into equal shards, each compiled by itself, that
-             one outer graph runs side by side over the same corpus and weights.
-Every count of --shards is tried where it divides the users, and the fastest is printed. `seconds` are of its repeats,
-without the compiling call; `cores` is CPU time over wall time in the best of them: well below the shards, the machine
-was busy with something else. `reward` is the mean of a user-step. What does not run prints a line with `error`.
+  xla        tf.function(jit_compile=True); under the uniform recommender UNROLL network steps a turn of the loop.
+One graph or compiled cluster leaves a core idle much of the time. So the users may be split into equal shards, each
+with a function of its own, which one outer graph runs side by side over the same corpus and weights; an operation is
+kept to one thread, which is faster for it. Every count of --shards that divides the users is tried, and the fastest
+is printed. `seconds` are of its repeats, without the compiling call; `cores` is CPU time over wall time in the best
+of them (below about 1.5 with two shards, the machine was busy with something else); `reward` is the mean of a
+user-step. What does not run prints a line with `error`; should the draws not be fresh, the script ends with status 1.
 """
 
 import argparse
@@ -33,18 +34,23 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from recsim_ng.applications.recsys_partially_observable_rl import corpus, metrics, recommender, user  # noqa: E402
-from recsim_ng.applications.recsys_partially_observable_rl import interest_evolution_simulation as training  # noqa: E402
-from recsim_ng.core import network as network_lib  # noqa: E402
-from recsim_ng.core.value import Value, ValueSpec  # noqa: E402
-from recsim_ng.entities.recommendation.recommender import BaseRecommender  # noqa: E402
-from recsim_ng.lib.tensorflow import entity, field_spec, runtime  # noqa: E402
-from recsim_ng.stories import recommendation_simulation  # noqa: E402
+import numpy as np
+import tensorflow as tf
+from recsim_ng.applications.recsys_partially_observable_rl import corpus, metrics, recommender, user
+from recsim_ng.applications.recsys_partially_observable_rl.interest_evolution_simulation import (
+    distributed_train_step,
+    make_runtime,
+    reset_optimizer,
+)
+from recsim_ng.core import network as network_lib
+from recsim_ng.core.value import Value, ValueSpec
+from recsim_ng.entities.recommendation.recommender import BaseRecommender
+from recsim_ng.lib.tensorflow import entity, field_spec, runtime
+from recsim_ng.stories import recommendation_simulation
 
 TOPICS, HISTORY, UNROLL = 10, 15, 4
 LEARNING_RATE = 1e-4
+DRAWN = (("user state", "interest.state"), ("slate docs", "doc_id"), ("user response", "choice"))
 
 
 class UniformRecommender(BaseRecommender):
@@ -141,13 +147,15 @@ def build_simulation(args, users, items, slate, mode, shards):
     run = compiled(lambda: [part() for part in parts], "eager" if shards == 1 else "graph")
 
     def check(first, second):
-        fresh = [shard["metrics state"]["cumulative_reward"].numpy() for shard in first + second]
-        if any(np.array_equal(one, other) for one, other in itertools.combinations(fresh, 2)):
-            raise DrawsNotFresh("two episodes were drawn alike")
+        for variable, field in DRAWN:
+            drawn = [shard[variable][field].numpy() for shard in first + second]
+            if any(np.array_equal(one, other) for one, other in itertools.combinations(drawn, 2)):
+                raise DrawsNotFresh(f"two episodes drew alike: {variable}")
+        totals = [shard["metrics state"]["cumulative_reward"].numpy() for shard in first + second]
         last = first[0]["metrics state"]["reward"].numpy()
-        if np.isclose(fresh[0], last * (args.horizon - 1)).mean() > 0.5:
-            raise DrawsNotFresh("the steps of an episode were drawn alike")
-        return float(np.mean(fresh)) / (args.horizon - 1)
+        if np.isclose(totals[0], last * (args.horizon - 1)).mean() > 0.5:
+            raise DrawsNotFresh("the steps of an episode drew alike")
+        return float(np.mean(totals)) / (args.horizon - 1)
 
     return run, check
 
@@ -155,26 +163,27 @@ def build_simulation(args, users, items, slate, mode, shards):
 def build_training(args, users, items, slate, mode, shards):
     """A call that takes one training step; the gradients of the shards, whose weights are shared, are added up."""
     variables, weights = build_story(users // shards, items, slate, recommender.CollabFilteringRecommender)
-    tf_runtime = training.make_runtime(variables)
-    optimizer = training.reset_optimizer(0.0)
+    tf_runtime = make_runtime(variables)
+    optimizer = reset_optimizer(0.0)
     optimizer.build(weights)
 
     def gradients():
-        return training.distributed_train_step(tf_runtime, args.horizon, users, weights, "cumulative_reward")
+        return distributed_train_step(tf_runtime, args.horizon, users, weights, "cumulative_reward")
 
     parts = [compiled(lambda: gradients(), mode) for _ in range(shards)]
 
     def step():
         results = [part() for part in parts]
-        summed = [tf.add_n(shares) if shards > 1 else shares[0] for shares in zip(*(grads for grads, _, _ in results))]
-        optimizer.apply_gradients(zip(summed, weights))
+        shares = zip(*(grads for grads, _, _ in results), strict=True)
+        summed = [tf.add_n(share) if shards > 1 else share[0] for share in shares]
+        optimizer.apply_gradients(zip(summed, weights, strict=True))
         return results
 
     def check(first, second):
         """Both calls had a learning rate of nought, so that only the draws can tell them apart."""
         objectives = [float(objective) for _, objective, _ in first + second]
         if len(set(objectives)) < len(objectives):
-            raise DrawsNotFresh("two training steps were drawn alike")
+            raise DrawsNotFresh("two training steps drew alike")
         optimizer.learning_rate.assign(LEARNING_RATE)
         return float(np.mean([reward for _, _, reward in first])) / (args.horizon - 1)
 
@@ -201,7 +210,7 @@ def measure(args, users, items, slate, mode):
     """The line of a cell: its fastest count of shards."""
     line = {"users": users, "items": items, "slate": slate, "recommender": args.recommender}
     line |= {"mode": mode, "horizon": args.horizon}
-    counts = [shards for shards in args.shards if users % shards == 0] if mode == "xla" else [1]
+    counts = [shards for shards in args.shards if users % shards == 0] if mode != "eager" else [1]
     best = None
     try:
         for shards in counts or [1]:
@@ -229,6 +238,7 @@ def main():
     parser.add_argument("--horizon", type=int, default=60)
     args = parser.parse_args()
     args.shards = sorted(set(args.shards))
+    tf.config.threading.set_intra_op_parallelism_threads(1)
     for users, items, slate in itertools.product(args.users, args.items, args.slate):
         for mode in args.modes:
             print(json.dumps(measure(args, users, items, slate, mode)), flush=True)

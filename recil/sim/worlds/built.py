@@ -61,10 +61,10 @@ class BuiltWorld:
 
     def check_sessions(self, sessions: Tensor) -> None:
         """Raises InputError where a population is not whole."""
-        whole = torch.arange(self.population, device=sessions.device)
-        if len(sessions) % self.population or not bool(
-            (sessions.reshape(-1, self.population) % self.population == whole).all()
-        ):
+        size = self.population
+        begins = sessions[::size] // size * size
+        whole = (begins[:, None] + torch.arange(size, device=sessions.device)).flatten()
+        if not torch.equal(sessions, whole):
             raise InputError(
                 "sessions",
                 f"{len(sessions)} from {int(sessions[0]) if len(sessions) else 0} on",

@@ -1,0 +1,221 @@
+"""User-steps per second of recil's runtime in interest evolution, beside a bare loop, the machine's limits and RecSim NG.
+
+    python benchmarks/simulate.py --out docs/simulate-benchmark.md --peer PEER/bin/python
+
+All figures of a page come from one run; ratios hold better than figures, since machines are noisy. Every run ends with
+all variables of the story, so that no state is optimised away. --peer: the python of an environment made as
+benchmarks/peers/recsim_ng/README.md says; left out, its columns stay empty. --quick: a few cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import bare
+import torch
+from limits import Limits, best_seconds, measure_limits
+
+from recil.logs.history import History
+from recil.policies.encoders import EncoderConfig
+from recil.policies.softmax import SoftmaxConfig, SoftmaxPolicy
+from recil.random import Streams
+from recil.sim.network import network_of
+from recil.sim.recommendation import Recommender
+from recil.sim.recommenders.collaborative import CollaborativeRecommender
+from recil.sim.recommenders.uniform import UniformRecommender
+from recil.sim.resolvers import Drawn
+from recil.sim.runtime import TorchRuntime
+from recil.sim.worlds.interest_evolution import InterestEvolutionSettings, interest_evolution
+
+HORIZON, TOPICS = 60, 10
+Cell = tuple[int, int, int]
+FULL = [
+    (users, items, slate)
+    for users in (100, 1000, 10_000, 100_000)
+    for items in (100, 1000, 10_000)
+    for slate in (1, 2, 5)
+]
+QUICK = [(1000, 100, 2), (10_000, 100, 2)]
+LEARNED = [(1000, 100, 2), (10_000, 100, 2), (1000, 1000, 5), (10_000, 1000, 5)]
+PEER = Path(__file__).parent / "peers" / "recsim_ng" / "measure.py"
+
+
+def runtime_of(cell: Cell, recommender: Recommender, compiled: bool) -> TorchRuntime:
+    users, items, slate = cell
+    world = interest_evolution(InterestEvolutionSettings(items=items, slate_size=slate, topics=TOPICS, horizon=HORIZON))
+    network = network_of(world.story(recommender, users))
+    return TorchRuntime(network, Drawn(Streams(0), torch.arange(users)), compiled=compiled)
+
+
+def rate(users: int, seconds: float) -> float:
+    """Millions of user-steps per second."""
+    return users * HORIZON / seconds / 1e6
+
+
+def own_rates(cell: Cell, recommender: Recommender) -> tuple[float, float]:
+    """Eager and compiled. The compiled story must have been compiled: a notice ends the benchmark."""
+    rates = []
+    for compiled in (False, True):
+        runtime = runtime_of(cell, recommender, compiled)
+        runtime.execute(2)
+        rates.append(rate(cell[0], best_seconds(lambda runtime=runtime: runtime.execute(HORIZON - 1))))
+    return rates[0], rates[1]
+
+
+def bare_rates(cell: Cell) -> tuple[float, float]:
+    users, items, slate = cell
+    settings = InterestEvolutionSettings(items=items, slate_size=slate, topics=TOPICS, horizon=HORIZON)
+    loops = (bare.eager(settings, users), bare.compiled(settings, users))
+    return tuple(rate(users, best_seconds(lambda loop=loop: loop(HORIZON))) for loop in loops)  # type: ignore[return-value]
+
+
+def nearest_limit(cell: Cell, limits: Limits) -> tuple[str, float]:
+    """What bounds a compiled step most, and the user-steps per second (in millions) that it allows."""
+    users, _, slate = cell
+    state = 4 * TOPICS + 8 * slate * 2 + slate * 4 * (TOPICS + 2) + 8 + 4 * slate + 8
+    gathered = slate * 4 * (TOPICS + 2) + 4 * (TOPICS + 2)
+    seconds = {
+        "memory": users * (2 * state + gathered) / limits.bandwidth,
+        "exponentials": users * (TOPICS + 2 * slate + 1) / limits.exponentials,
+        "operators": 2 * limits.operator,
+    }
+    name = max(seconds, key=lambda key: seconds[key])
+    return name, users / seconds[name] / 1e6
+
+
+def peer_rates(python: str | None, cells: Iterable[Cell], recommender: str, modes: list[str]) -> dict[Cell, float]:
+    """RecSim NG's best of some modes, cell by cell."""
+    found: dict[Cell, float] = {}
+    for users, items, slate in cells if python else ():
+        words = [python, str(PEER), "--users", users, "--items", items, "--slate", slate, "--recommender", recommender]
+        words += ["--modes", *modes, "--repeats", 3, "--horizon", HORIZON]
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        speeds = [row["steps_per_second"] / 1e6 for row in rows if "error" not in row]
+        if speeds:
+            found[users, items, slate] = max(speeds)
+    return found
+
+
+def training_rate(cell: Cell) -> float:
+    """A REINFORCE step through the story: simulate, differentiate, update."""
+    users, items, slate = cell
+    recommender = CollaborativeRecommender(users, items, slate)
+    runtime = runtime_of(cell, recommender, compiled=False)
+    optimiser = torch.optim.SGD(recommender.parameters(), 1e-4)
+
+    def step() -> None:
+        with torch.enable_grad():
+            end, log_prob = runtime.score_function(HORIZON - 1, fields=["offer.items"])
+            loss = -(end["metrics"].get("cumulative_reward").detach() * log_prob).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return rate(users, best_seconds(step, repeats=3))
+
+
+def softmax_policy(limits: Limits) -> list[str]:
+    """A recil policy's slates for 10,000 users and 1,000 items with 64 dimensions, against their scores alone."""
+    users, items, width = 10_000, 1000, 64
+    policy = SoftmaxPolicy(SoftmaxConfig(items, EncoderConfig(width=width))).eval()
+    start = History.start(torch.arange(users), 5)
+    product = limits.product(users, width, items)
+    lines = [
+        f"The product alone: {users / product / 1e6:.2f} M slates per second.",
+        "",
+        "| slate | M slates/s | share |",
+        "|---|---|---|",
+    ]
+    for slate in (1, 2, 5):
+        seconds = best_seconds(lambda slate=slate: policy.sample(start, slate, Streams(0)))
+        lines.append(f"| {slate} | {users / seconds / 1e6:.2f} | {product / seconds:.0%} |")
+    return lines
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if value < 1 else f"{value:.1f}"
+
+
+def uniform_table(cells: list[Cell], limits: Limits, python: str | None) -> list[str]:
+    peers = peer_rates(python, cells, "uniform", ["graph", "xla"])
+    lines = [
+        "| users | items | slate | eager | bare eager | compiled | bare compiled | limit | of it | RecSim NG | ratio |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for cell in cells:
+        eager, fast = own_rates(cell, UniformRecommender(*cell))
+        plain, plain_fast = bare_rates(cell)
+        name, bound = nearest_limit(cell, limits)
+        peer = peers.get(cell)
+        ratio = "" if peer is None else f"{fast / peer:.1f}×"
+        row = [*cell, number(eager), number(plain), number(fast), number(plain_fast), f"{name} {number(bound)}"]
+        lines.append("| " + " | ".join(str(part) for part in (*row, f"{fast / bound:.0%}", number(peer), ratio)) + " |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def learned_table(cells: list[Cell], python: str | None) -> list[str]:
+    modes = ["graph", "xla"]
+    acting = peer_rates(python, cells, "softmax", modes)
+    training = peer_rates(python, cells, "reinforce", ["graph"])
+    lines = [
+        "| users | items | slate | eager | compiled | RecSim NG | ratio | training step | RecSim NG | ratio |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for cell in cells:
+        eager, fast = own_rates(cell, CollaborativeRecommender(*cell))
+        trained = training_rate(cell)
+        row = [*cell, number(eager), number(fast), number(acting.get(cell)), times(max(eager, fast), acting.get(cell))]
+        row += [number(trained), number(training.get(cell)), times(trained, training.get(cell))]
+        lines.append("| " + " | ".join(str(part) for part in row) + " |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def times(own: float, peer: float | None) -> str:
+    return "" if peer is None else f"{own / peer:.1f}×"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--peer")
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_grad_enabled(False)
+    limits = measure_limits()
+    page = [
+        "# Simulation speed",
+        "",
+        f"Millions of user-steps per second; interest evolution, {TOPICS} topics, horizon {HORIZON}, {torch.get_num_threads()} threads,"
+        f" {platform.machine()}, torch {torch.__version__.split('+')[0]}. Written by `benchmarks/simulate.py` in one run.",
+        "",
+        f"Measured limits: memory {limits.bandwidth / 1e9:.1f} GB/s, exponentials {limits.exponentials / 1e9:.2f} G/s, a small"
+        f" operator {limits.operator * 1e6:.1f} µs.",
+        "",
+        "## A uniform recommender",
+        "",
+        *uniform_table(QUICK if arguments.quick else FULL, limits, arguments.peer),
+        "",
+        "## A collaborative filter inside the story, acting and learning",
+        "",
+        *learned_table(LEARNED[:1] if arguments.quick else LEARNED, arguments.peer),
+        "",
+        "## A softmax policy over 1,000 items, 64 dimensions, 10,000 users",
+        "",
+        *softmax_policy(limits),
+        "",
+    ]
+    if arguments.out:
+        arguments.out.write_text("\n".join(page), encoding="utf-8")
+    print("\n".join(page))
+
+
+if __name__ == "__main__":
+    main()
