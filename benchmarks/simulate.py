@@ -1,4 +1,4 @@
-"""User-steps per second of recil's runtime in interest evolution, beside a bare loop, the machine's limits and RecSim NG.
+"""User-steps per second in interest evolution, beside a bare loop, the machine's limits and RecSim NG itself.
 
     python benchmarks/simulate.py --out docs/simulate-benchmark.md --peer PEER/bin/python
 
@@ -193,11 +193,12 @@ def main() -> None:
     page = [
         "# Simulation speed",
         "",
-        f"Millions of user-steps per second; interest evolution, {TOPICS} topics, horizon {HORIZON}, {torch.get_num_threads()} threads,"
-        f" {platform.machine()}, torch {torch.__version__.split('+')[0]}. Written by `benchmarks/simulate.py` in one run.",
+        f"Millions of user-steps per second; interest evolution, {TOPICS} topics, horizon {HORIZON}; torch"
+        f" {torch.__version__.split('+')[0]}, {torch.get_num_threads()} threads, {platform.machine()}. Written by"
+        " `benchmarks/simulate.py` in one run.",
         "",
-        f"Measured limits: memory {limits.bandwidth / 1e9:.1f} GB/s, exponentials {limits.exponentials / 1e9:.2f} G/s, a small"
-        f" operator {limits.operator * 1e6:.1f} µs.",
+        f"Measured limits: memory {limits.bandwidth / 1e9:.1f} GB/s, exponentials {limits.exponentials / 1e9:.2f} G/s, a"
+        f" small operator {limits.operator * 1e6:.1f} µs.",
         "",
         "## A uniform recommender",
         "",
