@@ -197,8 +197,8 @@ def main() -> None:
         f" {torch.__version__.split('+')[0]}, {torch.get_num_threads()} threads, {platform.machine()}. Written by"
         " `benchmarks/simulate.py` in one run.",
         "",
-        f"Measured limits: memory {limits.bandwidth / 1e9:.1f} GB/s, exponentials {limits.exponentials / 1e9:.2f} G/s, a"
-        f" small operator {limits.operator * 1e6:.1f} µs.",
+        f"Measured limits: memory {limits.bandwidth / 1e9:.1f} GB/s, exponentials {limits.exponentials / 1e9:.2f} G/s,"
+        f" a small operator {limits.operator * 1e6:.1f} µs.",
         "",
         "## A uniform recommender",
         "",

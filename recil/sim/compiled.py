@@ -21,6 +21,7 @@ from recil.sim.pack import Layout
 from recil.sim.plan import NetworkValue, Plan
 from recil.sim.resolvers import Resolver
 from recil.sim.stepping import Step, advance, begin
+from recil.sim.traced import of_its_own, shared_outputs, without_shared_memory
 
 _noticed: set[str] = set()
 
@@ -59,15 +60,6 @@ def compile_loop(step: GraphModule) -> Callable[..., list[Tensor]]:
 
     # The wrapper in C++ as well: with few sessions a loop in Python would take longer than the steps.
     return torch.compile(loop, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
-
-
-def _of_its_own(content: Tensor, zero: Tensor) -> Tensor:
-    """The same content in a buffer that no compiler takes for another's, since it does not know that `zero` is 0.
-
-    A copy would be melted away where fields are equal or share memory, and the C++ of a loop crashes on a buffer that
-    stands in two places.
-    """
-    return content ^ zero.bool() if content.dtype == torch.bool else content + zero.to(content.dtype)
 
 
 class Compiled:
@@ -140,24 +132,19 @@ class Compiled:
     def _traced(
         self, still: Layout, moving: Layout, number: Tensor, zeros: Tensor, fixed: list[Tensor], state: list[Tensor]
     ) -> GraphModule:
+        """A step as torch operators, every output in a buffer of its own: C++ loops move a buffer to one place only."""
+        shared: frozenset[int] = frozenset()
+
         def step(number: Tensor, zeros: Tensor, fixed: list[Tensor], state: list[Tensor]) -> list[Tensor]:
             before = {**still.unflat(fixed), **moving.unflat(state)}
             after = moving.flat(advance(self._plan, before, self._step(number)))
-            return [_of_its_own(content, zero) for content, zero in zip(after, zeros.unbind(), strict=True)]
+            return [
+                of_its_own(content, zeros[place]) if place in shared else content for place, content in enumerate(after)
+            ]
 
-        return _without_shared_memory(make_fx(step, tracing_mode="real")(number, zeros, fixed, state))
-
-
-def _without_shared_memory(trace: GraphModule) -> GraphModule:
-    """The trace with copies of those constants that lie in another's memory, which a compiled loop refuses."""
-    taken: set[int] = set()
-    for name, tensor in (*vars(trace).items(), *trace.named_buffers(recurse=False)):
-        if isinstance(tensor, Tensor):
-            place = tensor.untyped_storage().data_ptr()
-            if place in taken:
-                setattr(trace, name, tensor.clone())
-            taken.add(place)
-    return trace
+        arguments = (number, zeros, fixed, state)
+        shared = shared_outputs(make_fx(step, tracing_mode="real")(*arguments))
+        return without_shared_memory(make_fx(step, tracing_mode="real")(*arguments))
 
 
 def _reason(error: Exception) -> str:

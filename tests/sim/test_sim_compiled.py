@@ -46,16 +46,13 @@ def mixed() -> Network:
     )
     coin = Variable("coin", ValueSpec(heads=RandomField()))
     coin.value = value(lambda now: Value(heads=Bernoulli(logits=now.get("x"))), (place,))
-    twice = Variable("twice", ValueSpec(one=Field(), two=Field(), view=Field(), kept=Field()))
-    twice.initial_value = value(
-        lambda now: Value(one=now.get("x"), two=now.get("x"), view=now.get("x")[:3], kept=torch.ones(2)), (place,)
-    )
-    twice.value = value(
-        lambda before, now: Value(
-            one=now.get("x") + 1, two=now.get("x") + 1, view=now.get("x")[:3], kept=before.get("kept")
-        ),
-        (twice.previous, place),
-    )
+    twice = Variable("twice", ValueSpec(**{name: Field() for name in ("one", "two", "view", "row", "same", "kept")}))
+
+    def alike(x: torch.Tensor, kept: torch.Tensor) -> Value:
+        return Value(one=x + 1, two=x + 1, view=x[:3], row=x.reshape(1, USERS)[0] * 1, same=x + 0, kept=kept)
+
+    twice.initial_value = value(lambda now: alike(now.get("x"), torch.ones(2)), (place,))
+    twice.value = value(lambda before, now: alike(now.get("x"), before.get("kept")), (twice.previous, place))
     return network_of([data, base, clock, place, coin, twice])
 
 

@@ -43,7 +43,7 @@ def test_settings_that_are_none_are_refused(given, problem):
 
 
 def test_a_world_that_is_not_known_is_refused():
-    with pytest.raises(InputError, match="'Eden' is unknown -> known are InterestEvolution, FittedUsers"):
+    with pytest.raises(InputError, match=r"'Eden' is unknown -> known are InterestEvolution, .*FittedUsers"):
         make_env("Eden")
 
 
