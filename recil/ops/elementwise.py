@@ -11,4 +11,6 @@ def sigmoid(x: Tensor) -> Tensor:
 
     torch's own rounds otherwise in the remainder of a vectorised loop, and users would depend on their batch by it.
     """
-    return 1 / (1 + torch.exp(-x.clamp(min=-80.0)))
+    if x.requires_grad:  # beyond 88 the exponential is infinite: fine for the value, not for its gradient
+        x = x.clamp(min=-80.0)
+    return 1 / (1 + torch.exp(-x))

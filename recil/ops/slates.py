@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ _FAINT = 1e-28
 # Above 0, so that an entry of weight 0 that stands first is not met.
 _SMALLEST = 1e-300
 # So many weights stay in a processor's cache from the pass that makes them to the one that sums them.
-WEIGHTS_AT_ONCE = 1 << 20
+WEIGHTS_AT_ONCE = 1 << 21
 
 
 def plackett_luce_log_prob(logits: Tensor, slate: Tensor) -> Tensor:
@@ -69,11 +71,7 @@ def sample_plackett_luce(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tens
 # One operator for a compiler, which would make many slow passes of it; and it looks at values to decide what to do.
 @torch.library.custom_op("recil::sample_plackett_luce", mutates_args=())
 def _sample(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    rows = max(1, WEIGHTS_AT_ONCE // max(1, logits.shape[1]))
-    parts = [
-        _sample_block(block, uniform) for block, uniform in zip(logits.split(rows), uniforms.split(rows), strict=True)
-    ]
-    return torch.cat([items for items, _ in parts]), torch.cat([scores for _, scores in parts])
+    return sample_in_blocks(lambda rows, out: out.copy_(logits[rows]), logits.shape[1], uniforms, logits.dtype)
 
 
 @_sample.register_fake
@@ -81,38 +79,73 @@ def _(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     return logits.new_empty(uniforms.shape, dtype=torch.int64), logits.new_empty(uniforms.shape)
 
 
-def _sample_block(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+def sample_in_blocks(
+    logits: Callable[[slice, Tensor], Tensor], catalogue: int, uniforms: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Slates for as many rows at once as fit a cache. logits: (rows, out) -> the logits of these rows, written to out.
+
+    uniforms: float64 [B, K]. Returns items int64 [B, K] and their log-probabilities [B, K]; nothing is differentiated.
+    """
+    batch = uniforms.shape[0]
+    size = min(batch, max(1, WEIGHTS_AT_ONCE // max(1, catalogue)))
+    # One buffer for all: fresh memory of this size would be asked of the system again and again.
+    buffer = torch.empty((size, catalogue), dtype=dtype, device=uniforms.device)
+    parts = []
+    for first in range(0, batch, max(size, 1)):
+        rows = slice(first, min(first + size, batch))
+        out = buffer[: rows.stop - rows.start]
+        parts.append(_draw(lambda rows=rows, out=out: logits(rows, out), uniforms[rows]))  # type: ignore[misc]
+    if not parts:
+        return uniforms.long(), uniforms.to(dtype)
+    return torch.cat([items for items, _ in parts]), torch.cat([scores for _, scores in parts])
+
+
+def _draw(logits: Callable[[], Tensor], uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """The catalogue is searched by blocks of about √A items: every item costs a search among them and one inside."""
-    items = logits.new_empty(uniforms.shape, dtype=torch.int64)
-    scores = logits.new_empty(uniforms.shape)
-    size = max(1, round(logits.shape[1] ** 0.5))
-    inside = torch.arange(size, device=logits.device)
-    weight = logits.softmax(1)
+    weight = logits()
+    weight = torch.softmax(weight, 1, out=weight)
+    size = _block_size(weight.shape[1])
+    inside = torch.arange(size, device=weight.device)
     mass = _mass_of_blocks(weight, size)
-    for position, uniform in enumerate(uniforms.unbind(1)):
+    items: list[Tensor] = []
+    shares: list[Tensor] = []
+    for position, uniform in enumerate(uniforms.split(1, 1)):
         edges = mass.cumsum(1)
         if position and bool((edges[:, -1] < _FAINT).any()):
-            weight = _weigh_afresh(logits, items[:, :position])
+            weight = _weigh_afresh(logits(), torch.cat(items, 1))
             mass = _mass_of_blocks(weight, size)
             edges = mass.cumsum(1)
         total = edges[:, -1:]
-        aim = uniform[:, None] * total
-        block = torch.searchsorted(edges, aim).clamp_(max=mass.shape[1] - 1)
-        first = edges.gather(1, block) - mass.gather(1, block)
-        places = block * size + inside
-        within = weight.gather(1, places.clamp_(max=weight.shape[1] - 1)).double()
-        if (short := logits.shape[1] % size) and mass.shape[1] > logits.shape[1] // size:
-            within[:, short:].masked_fill_(block == mass.shape[1] - 1, 0.0)
+        aim = uniform * total
+        block = torch.searchsorted(edges, aim)
+        first = edges.gather(1, block).sub_(mass.gather(1, block))
+        places = torch.add(inside, block, alpha=size)
+        within = _within(weight, places)
         sums = within.cumsum(1)
         # Sums inside a block and the block's own mass round differently; what lies beyond both is its last item.
-        place = torch.searchsorted(sums, torch.minimum(aim - first, sums[:, -1:]).clamp_(min=_SMALLEST))
-        item = places.gather(1, place)
-        items[:, position : position + 1] = item
-        scores[:, position : position + 1] = (within.gather(1, place) / total).log()
+        place = torch.searchsorted(sums, torch.minimum(aim.sub_(first), sums[:, -1:]).clamp_(min=_SMALLEST))
+        items.append(places.gather(1, place))
+        shares.append(within.gather(1, place).div_(total))
         if position + 1 < uniforms.shape[1]:
-            weight.scatter_(1, item, 0.0)
+            weight.scatter_(1, items[-1], 0.0)
             mass.scatter_(1, block, within.scatter_(1, place, 0.0).sum(1, keepdim=True))
-    return items, scores
+    if not items:
+        return uniforms.long(), uniforms.to(weight.dtype)
+    return torch.cat(items, 1), torch.cat(shares, 1).log_().to(weight.dtype)
+
+
+def _block_size(items: int) -> int:
+    """The divisor of the number of items nearest below its root, if it is not far off; else the root itself."""
+    root = max(1, round(items**0.5))
+    return next((size for size in range(root, max(1, root // 2), -1) if items % size == 0), root)
+
+
+def _within(weight: Tensor, places: Tensor) -> Tensor:
+    """float64 [B, size]: the weights at these places, 0 where the catalogue has ended."""
+    last = weight.shape[1] - 1
+    if weight.shape[1] % places.shape[1] == 0:
+        return weight.gather(1, places).double()
+    return weight.gather(1, places.clamp(max=last)).double().masked_fill_(places > last, 0.0)
 
 
 def _mass_of_blocks(weight: Tensor, size: int) -> Tensor:

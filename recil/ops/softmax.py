@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from recil.ops.slates import WEIGHTS_AT_ONCE, plackett_luce_log_prob, sample_plackett_luce
+from recil.ops.slates import plackett_luce_log_prob, sample_in_blocks
 
 LOGITS_AT_ONCE = 1 << 24
 
@@ -41,21 +41,29 @@ def chunked_log_prob(
     )
 
 
-def chunked_sample(
-    states: Tensor, uniforms: Tensor, weight: Tensor, bias: Tensor, logits_at_once: int = WEIGHTS_AT_ONCE
-) -> tuple[Tensor, Tensor]:
+def sample_inner_products(states: Tensor, uniforms: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Slates drawn from softmax(states @ weight.T + bias) without replacement; see `sample_plackett_luce`.
 
     states: [B, D]; uniforms: [B, K]; weight: [A, D]; bias: [A]. Returns items int64 [B, K] and log-probabilities
-    [B, K], differentiable. No block of more than `logits_at_once` logits (or one row) is stored to draw them.
+    [B, K], differentiable. Logits are made for a few rows at a time, and drawn from while they are in the cache.
     """
-    rows = max(1, logits_at_once // weight.shape[0])
-    with torch.no_grad():
-        parts = [
-            sample_plackett_luce(torch.addmm(bias, state, weight.T), uniform)
-            for state, uniform in zip(states.split(rows), uniforms.split(rows), strict=True)
-        ]
-    items, scores = (torch.cat(column) for column in zip(*parts, strict=True))
+    if uniforms.shape[1] > len(weight):
+        raise ValueError(f"sample_inner_products: {uniforms.shape[1]} positions but {len(weight)} items")
+    items, scores = _sample(states.detach(), uniforms.double(), weight.detach(), bias.detach())
     if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad or bias.requires_grad):
         return items, chunked_log_prob(states, items, weight, bias)
     return items, scores
+
+
+# One operator for a compiler: see recil.ops.slates.
+@torch.library.custom_op("recil::sample_inner_products", mutates_args=())
+def _sample(states: Tensor, uniforms: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def logits(rows: slice, out: Tensor) -> Tensor:
+        return torch.addmm(bias, states[rows], weight.T, out=out)
+
+    return sample_in_blocks(logits, len(weight), uniforms, states.dtype)
+
+
+@_sample.register_fake
+def _(states: Tensor, uniforms: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return states.new_empty(uniforms.shape, dtype=torch.int64), states.new_empty(uniforms.shape)

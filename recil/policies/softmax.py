@@ -16,7 +16,7 @@ from recil.errors import InputError
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.slates import greedy_slates, plackett_luce_log_prob
-from recil.ops.softmax import chunked_log_prob, chunked_sample
+from recil.ops.softmax import chunked_log_prob, sample_inner_products
 from recil.policies.encoders import Encoder, EncoderConfig
 from recil.policies.folder import Parts, write_folder
 from recil.policies.inputs import Feature, ItemTable, blank, features_of, initialise
@@ -125,7 +125,7 @@ class SoftmaxPolicy(nn.Module):
     def sample(self, history: History, k: int, streams: Streams) -> Slates:
         """The coming slate of k items for every session."""
         uniforms = streams.uniform("slate", history.session, history.length, k, dtype=torch.float64)
-        return Slates(*chunked_sample(self.encoder.last(history), uniforms, *self._head()))
+        return Slates(*sample_inner_products(self.encoder.last(history), uniforms, *self._head()))
 
     def greedy(self, history: History, k: int) -> Tensor:
         """The k most probable items, best first, int64 [B, k]."""

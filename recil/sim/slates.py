@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from recil.ops.slates import plackett_luce_log_prob, sample_plackett_luce
-from recil.ops.softmax import chunked_log_prob, chunked_sample
+from recil.ops.softmax import chunked_log_prob, sample_inner_products
 from recil.sim.draws import draw, precision_of, uniforms_needed
 
 
@@ -127,4 +127,4 @@ def _(distribution: SoftmaxSlate, uniforms: Tensor) -> Tensor:
 
 @draw.register
 def _(distribution: InnerProductSlate, uniforms: Tensor) -> Tensor:
-    return chunked_sample(distribution.states, uniforms, distribution.weight, distribution.bias)[0]
+    return sample_inner_products(distribution.states, uniforms, distribution.weight, distribution.bias)[0]

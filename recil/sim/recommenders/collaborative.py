@@ -22,6 +22,8 @@ class CollaborativeRecommender(Entity):
     CollabFilteringRecommender; slates hold no item twice.
     """
 
+    rows: Tensor
+
     def __init__(
         self,
         batch: int,
@@ -38,13 +40,15 @@ class CollaborativeRecommender(Entity):
         def weights(*shape: int, spread: float) -> nn.Parameter:
             return nn.Parameter(torch.randn(*shape, generator=generator) * spread)
 
-        inputs = memory * (dimension + 1)
+        spread = (memory * (dimension + 1)) ** -0.5
         self.consumed = weights(catalogue + 1, dimension, spread=0.05)
         self.proposed = weights(catalogue, dimension, spread=0.05)
-        self.hidden = weights(32, inputs, spread=inputs**-0.5)
+        self.hidden = weights(memory, dimension, 32, spread=spread)
+        self.hidden_reward = weights(32, memory, spread=spread)
         self.hidden_bias = nn.Parameter(torch.zeros(32))
         self.output = weights(dimension, 32, spread=32**-0.5)
         self.output_bias = nn.Parameter(torch.zeros(dimension))
+        self.register_buffer("rows", torch.arange(memory) * (catalogue + 1), persistent=False)
 
     def initial_state(self) -> Value:
         size = (self.batch, self.memory)
@@ -63,9 +67,11 @@ class CollaborativeRecommender(Entity):
 
     def states(self, state: Value) -> Tensor:
         """[B, dimension]: what the items' vectors are multiplied with."""
-        vectors = self.consumed[state.get("items")]
-        inputs = torch.cat([vectors, state.get("rewards")[..., None]], -1).flatten(1)
-        hidden = F.leaky_relu(F.linear(inputs, self.hidden, self.hidden_bias), 0.3)
+        # What each item adds to the hidden layer from each place of the memory, [memory * (A + 1), 32]: there are fewer
+        # of these than users times places, whose vectors would have to be stored and multiplied otherwise.
+        table = (self.consumed @ self.hidden).flatten(0, 1)
+        remembered = F.embedding_bag(state.get("items") + self.rows, table, mode="sum")
+        hidden = F.leaky_relu(remembered + F.linear(state.get("rewards"), self.hidden_reward, self.hidden_bias), 0.3)
         return F.linear(hidden, self.output, self.output_bias)
 
     def offer(self, state: Value, observation: Value, available: Value) -> Value:
