@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -58,8 +59,11 @@ def compile_loop(step: GraphModule) -> Callable[..., list[Tensor]]:
 
         return list(while_loop(goes_on, body, (number, *moving))[1:])
 
+    # A code object of its own: torch counts compilations by it, and gives up after a few of what it takes for one.
+    code = loop.__code__.replace(co_name=f"loop_{id(step)}")
+    own = FunctionType(code, loop.__globals__, closure=loop.__closure__)
     # The wrapper in C++ as well: with few sessions a loop in Python would take longer than the steps.
-    return torch.compile(loop, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
+    return torch.compile(own, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
 
 
 class Compiled:

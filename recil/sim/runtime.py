@@ -124,7 +124,7 @@ class TorchRuntime(Runtime):
             return _apart(value), torch.zeros(())
         walk = self._walk(start, at, like)
         taken = list(islice(walk, 1 + min(num_steps, 1)))  # these are checked, so they are taken eagerly
-        value, total = taken[-1][0], torch.stack([step.total for _, step in taken]).sum(0)
+        value, total = taken[-1][0], torch.zeros(()) + sum(step.total for _, step in taken)
         at, left = at + len(taken) - 1, num_steps - len(taken) + 1
         recorded = torch.is_grad_enabled() and (bool(like.scored) or _carries_gradient(value))
         if compiled is not None and not recorded:

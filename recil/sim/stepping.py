@@ -38,9 +38,9 @@ class Step:
         return Step(self.resolver, number, self.scored, self.frozen)
 
     @property
-    def total(self) -> Tensor:
-        """[B]: the log-probability of all that was scored; a single 0 if nothing was."""
-        return torch.stack(list(self.scores.values())).sum(0) if self.scores else torch.zeros(())
+    def total(self) -> Tensor | float:
+        """[B]: the log-probability of all that was scored; the number 0 if nothing was."""
+        return torch.stack(list(self.scores.values())).sum(0) if self.scores else 0.0
 
     def resolve(self, name: str, distribution: Distribution) -> Tensor:
         """The value of a random field, of the distribution's own shape."""

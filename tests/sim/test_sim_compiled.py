@@ -134,3 +134,10 @@ def test_gradients_are_recorded_in_eager_steps() -> None:
     fast, eager = (TorchRuntime(network_of([place]), resolver, compiled=flag) for flag in (True, False))
     wanted = torch.autograd.grad(eager.execute(4)["place"].get("x").sum(), scale)[0]
     assert torch.equal(torch.autograd.grad(fast.execute(4)["place"].get("x").sum(), scale)[0], wanted)
+
+
+def test_every_story_is_compiled_as_code_of_its_own() -> None:
+    """torch gives up on a code object after eight compilations, and stories would run eagerly from the ninth on."""
+    traces = [torch.fx.symbolic_trace(torch.nn.Identity()) for _ in range(2)]
+    codes = [compiled_module.compile_loop(trace)._torchdynamo_orig_callable.__code__ for trace in traces]
+    assert codes[0] is not codes[1] and codes[0] != codes[1]

@@ -12,6 +12,11 @@ from recil.sim.choice.iterated import IteratedChoice
 from recil.sim.entity import Entity
 
 
+def _moves(bias: Tensor) -> bool:
+    """Whether a bias has to be added: not if it is 0 and stays so."""
+    return bias.requires_grad or bool((bias != 0).any())
+
+
 def _moved_by_position(scores: Tensor, bias: Tensor) -> Tensor:
     positions = torch.arange(scores.shape[-1], dtype=scores.dtype, device=scores.device)
     return scores + positions * bias
@@ -33,10 +38,12 @@ class MultinomialLogit(Entity):
         self.constant("no_choice_logit", no_choice_logit)
         self.constant("positional_bias", positional_bias)
         self._possible = bool(torch.isfinite(self.no_choice_logit).all())
+        self._biased = _moves(self.positional_bias)
 
     def choice(self, scores: Tensor) -> Value:
         """scores: [B, K], −∞ for what cannot be chosen; where nothing can be, the choice is no choice."""
-        logits = with_no_choice(_moved_by_position(scores, self.positional_bias), self.no_choice_logit)
+        scores = _moved_by_position(scores, self.positional_bias) if self._biased else scores
+        logits = with_no_choice(scores, self.no_choice_logit)
         return Value(choice=OneOf(logits if self._possible else or_no_choice(logits)))
 
     def specs(self, slate_size: int | None = None) -> ValueSpec:

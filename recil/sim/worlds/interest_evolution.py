@@ -128,10 +128,15 @@ def squashed(loc: Tensor, scale: float, limit: float) -> Distribution:
 class InterestEvolutionUser(Entity):
     """`batch` users. State: interest [B, D]; response: choice, a position or K for none; outcome: consumed time."""
 
+    everybody: Tensor
+    positions: Tensor
+
     def __init__(self, settings: InterestEvolutionSettings, batch: int) -> None:
         super().__init__()
         self.settings, self.batch = settings, batch
         self.choice = MultinomialLogit(settings.no_click_logit)
+        self.constant("everybody", torch.arange(batch))
+        self.constant("positions", torch.arange(settings.slate_size))
 
     def initial_state(self) -> Value:
         size = (self.batch, self.settings.topics)
@@ -141,8 +146,7 @@ class InterestEvolutionUser(Entity):
         interest, choice = before.get("interest"), response.get("choice")
         consumed = choice < self.settings.slate_size
         place = choice.clamp(max=self.settings.slate_size - 1)
-        everybody = torch.arange(self.batch, device=choice.device)
-        quality, features = (slate.get(name)[everybody, place] for name in ("quality", "features"))
+        quality, features = (slate.get(name)[self.everybody, place] for name in ("quality", "features"))
         pace = torch.where(consumed, self.settings.step_size * quality, 0.0)
         return Value(interest=self._around(torch.addcmul(interest, pace[:, None], features - interest), consumed))
 
@@ -161,8 +165,7 @@ class InterestEvolutionUser(Entity):
 
     def outcome(self, state: Value, slate: Value, response: Value) -> Value:
         """reward: [B, K], the time for which the chosen item was consumed, in units of its length; 0 elsewhere."""
-        positions = torch.arange(self.settings.slate_size, device=self.like.device)
-        click = response.get("choice")[:, None] == positions
+        click = response.get("choice")[:, None] == self.positions
         consumed = sigmoid(-slate.get("quality")) * slate.get("length")
         return Value(reward=torch.where(click, consumed, 0.0))
 
