@@ -53,7 +53,7 @@ def test_an_experiment_in_a_built_world(world: str, tmp_path: Path, monkeypatch)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     settings = tmp_path / "settings.toml"
     settings.write_text(f'world = "{world}"\nsessions = 192\n[parameters]\n{SETTINGS[world]}')
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["log", "generate", str(settings), str(tmp_path / "log")])
     log = read_log(tmp_path / "log")
     assert log.digest == Truth(load_settings(settings)).log().digest
