@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +17,37 @@ from torch.nn import functional as F
 
 from recil.policies.inputs import Feature
 from recil.random import Streams
-from recil.sim.choice import IndependentClicks, SlateChoice
+from recil.sim.choice import CascadeClicks, IndependentClicks, SlateChoice
 from recil.sim.features import Effects
+from recil.sim.feedback import Answers, FeedbackHeads
 
 NEVER = -1e4  # log-odds of what cannot happen, finite so that gradients stay finite
+
+ChoiceName = Literal["multinomial", "cascade", "independent"]
 
 
 @dataclass(frozen=True)
 class UserLayout:
     """The shape of a user's behaviour: what must be known before it has parameters.
 
-    multinomial: at most one click per slate. leaves: whether users can leave (a log of single steps cannot tell).
-    hazard_steps: steps with a leaving rate of their own. items, users, contexts: the side columns in use.
+    choice: multinomial or cascade (at most one click per slate) or independent (each item by itself). leaves: whether
+    users can leave (a log of single steps cannot tell). hazard_steps: steps with a leaving rate of their own. window:
+    slates that users remember item by item. items, users, contexts: the side columns in use; feedback: the kinds of
+    answer that users give beside the click.
     """
 
     catalogue: int
     slate_size: int
     types: int
     dimension: int
-    multinomial: bool
+    choice: ChoiceName
     leaves: bool
     hazard_steps: int
+    window: int = 0
     items: tuple[Feature, ...] = ()
     users: tuple[Feature, ...] = ()
     contexts: tuple[Feature, ...] = ()
+    feedback: tuple[Feature, ...] = ()
 
 
 class Catalogue(NamedTuple):
@@ -60,11 +67,16 @@ class Traits(NamedTuple):
 
 
 class Mood(NamedTuple):
-    """What changes: interest [B, D]; fatigue [B, D], recent exposure by direction; impatience [B], steps in vain."""
+    """What changes: interest [B, D]; fatigue [B, D], recent exposure by direction; impatience [B], steps in vain.
+
+    recent: int64 [B, window * K], the items of the last slates, newest first, -1 pad; taken: float, the clicks on them.
+    """
 
     interest: Tensor
     fatigue: Tensor
     impatience: Tensor
+    recent: Tensor
+    taken: Tensor
 
 
 class Behaviour(nn.Module):
@@ -80,6 +92,7 @@ class Behaviour(nn.Module):
         self.item_effects = Effects(layout.items, 1 + size)
         self.user_effects = Effects(layout.users, 2 + size)
         self.context_effects = Effects(layout.contexts, 1)
+        self.answers = FeedbackHeads(layout.feedback)
         self.position = nn.Parameter(torch.zeros(layout.slate_size))
         self.appeal = nn.Parameter(torch.zeros(()))
         self.type_logit = nn.Parameter(torch.zeros(kinds))
@@ -91,6 +104,11 @@ class Behaviour(nn.Module):
         self.reversion = nn.Parameter(torch.tensor(-2.0))
         self.fatigue_strength = nn.Parameter(torch.tensor(-1.0))
         self.fatigue_decay = nn.Parameter(torch.tensor(0.0))
+        remembers = layout.window > 0
+        self.repeat_seen = nn.Parameter(torch.zeros(())) if remembers else None
+        self.repeat_taken = nn.Parameter(torch.zeros(())) if remembers else None
+        self.repeat_decay = nn.Parameter(torch.tensor(1.0)) if remembers else None
+        self.continuation = nn.Parameter(torch.tensor(2.0)) if layout.choice == "cascade" else None
         self.patience_decay = nn.Parameter(torch.tensor(1.0))
         self.hazard = nn.Parameter(torch.tensor(-1.5))
         self.hazard_impatience = nn.Parameter(torch.zeros(()))
@@ -118,7 +136,17 @@ class Behaviour(nn.Module):
 
     def mood_at_start(self, traits: Traits) -> Mood:
         """The mood users come with: interested in what they like, rested, patient."""
-        return Mood(traits.home, torch.zeros_like(traits.home), torch.zeros_like(traits.appeal))
+        rested, patient = torch.zeros_like(traits.home), torch.zeros_like(traits.appeal)
+        taken = traits.appeal.new_zeros(len(traits.appeal), self.layout.window * self.layout.slate_size)
+        return Mood(traits.home, rested, patient, torch.full_like(taken, -1, dtype=torch.int64), taken)
+
+    def repeat_effect(self, mood: Mood, items: Tensor) -> Tensor | float:
+        """[B, K]: what having seen, and having clicked, these very items of late adds to their appeal, in log-odds."""
+        if self.repeat_seen is None or self.repeat_taken is None or self.repeat_decay is None:
+            return 0.0
+        age = torch.arange(self.layout.window, device=items.device).repeat_interleave(self.layout.slate_size)
+        weight = (items[:, :, None] == mood.recent[:, None]) * torch.sigmoid(self.repeat_decay) ** age
+        return self.repeat_seen * weight.sum(-1) + self.repeat_taken * (weight * mood.taken[:, None]).sum(-1)
 
     def appeal_of(
         self, catalogue: Catalogue, traits: Traits, mood: Mood, items: Tensor, context: Mapping[str, Tensor]
@@ -129,14 +157,31 @@ class Behaviour(nn.Module):
         tired = (catalogue.direction[index] * mood.fatigue[:, None]).sum(-1)
         base = traits.appeal + self.context_effects(context, traits.appeal)[:, 0]
         position = self.position[: items.shape[-1]]
-        return base[:, None] + catalogue.appeal[index] + liked - F.softplus(self.fatigue_strength) * tired + position
+        appeal = base[:, None] + catalogue.appeal[index] + liked - F.softplus(self.fatigue_strength) * tired + position
+        return appeal + self.repeat_effect(mood, items)
 
     def clicks(
         self, catalogue: Catalogue, traits: Traits, mood: Mood, items: Tensor, context: Mapping[str, Tensor]
-    ) -> SlateChoice | IndependentClicks:
+    ) -> SlateChoice | IndependentClicks | CascadeClicks:
         """The distribution of clicks on a slate, [B, K]."""
-        appeal = self.appeal_of(catalogue, traits, mood, items, context)
-        return (SlateChoice if self.layout.multinomial else IndependentClicks)(appeal, items >= 0)
+        appeal, shown = self.appeal_of(catalogue, traits, mood, items, context), items >= 0
+        if self.continuation is not None:
+            return CascadeClicks(appeal, shown, torch.sigmoid(self.continuation).expand(len(items)))
+        return (SlateChoice if self.layout.choice == "multinomial" else IndependentClicks)(appeal, shown)
+
+    def feedback(
+        self,
+        catalogue: Catalogue,
+        traits: Traits,
+        mood: Mood,
+        items: Tensor,
+        context: Mapping[str, Tensor],
+        clicks: Tensor,
+    ) -> dict[str, Answers]:
+        """Each kind of feedback on the items of a slate, given the clicks on it."""
+        if not self.layout.feedback:
+            return {}
+        return self.answers(self.appeal_of(catalogue, traits, mood, items, context).detach(), items >= 0, clicks)
 
     def advance(self, catalogue: Catalogue, traits: Traits, mood: Mood, items: Tensor, clicks: Tensor) -> Mood:
         """The mood after a slate and what was clicked on it; clicks: float [B, K].
@@ -156,7 +201,10 @@ class Behaviour(nn.Module):
         fatigue = torch.sigmoid(self.fatigue_decay) * (mood.fatigue + seen)
         any_click = clicks.sum(-1).clamp(max=1)
         impatience = torch.sigmoid(self.patience_decay) * (mood.impatience + 1) * (1 - any_click)
-        return Mood(interest, fatigue, impatience)
+        width = self.layout.window * self.layout.slate_size
+        recent = torch.cat([items, mood.recent], 1)[:, :width]
+        taken = torch.cat([clicks.to(mood.taken.dtype), mood.taken], 1)[:, :width]
+        return Mood(interest, fatigue, impatience, recent, taken)
 
     def leaving(self, traits: Traits, after: Mood, items: Tensor, clicks: Tensor, step: int) -> Bernoulli:
         """Whether the user leaves after this slate, given the mood it left them in. Never where nothing was shown."""

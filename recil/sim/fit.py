@@ -7,7 +7,6 @@ gradient never saw decides when to stop.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,34 +15,15 @@ from torch import Tensor
 
 from recil.errors import InputError
 from recil.logs.session_log import SessionLog
-from recil.policies.inputs import features_of
 from recil.random import Streams
-from recil.sim.behaviour import Behaviour, UserLayout
+from recil.sim.behaviour import Behaviour
+from recil.sim.layout import layout_of
 from recil.sim.optimise import Metrics, by_length, optimise
 from recil.sim.rates import baselines_of
+from recil.sim.select_choice import select_choice
+from recil.sim.start import start_at_rates
 from recil.sim.user_config import UserConfig
 from recil.sim.users import Starts, UserModel, ends_of, item_columns_of, score
-
-
-def layout_of(log: SessionLog, config: UserConfig) -> UserLayout:
-    """What the log says about the shape of its users."""
-    several = bool(((log.reward > 0).sum(-1) > 1).any())
-    if config.choice == "multinomial" and several:
-        raise InputError(
-            "users.choice", '"multinomial", but the log has slates with two clicks', 'use "independent" or "auto"'
-        )
-    return UserLayout(
-        catalogue=log.catalogue,
-        slate_size=log.slate_size,
-        types=config.types,
-        dimension=config.dimension,
-        multinomial=config.choice != "independent" and not several,
-        leaves=int(log.lengths.max()) > 1,
-        hazard_steps=min(config.horizon, int(log.lengths.max())),
-        items=features_of(log.item_features),
-        users=features_of(log.user_features),
-        contexts=features_of(log.context),
-    )
 
 
 def check_rewards(log: SessionLog) -> None:
@@ -64,24 +44,6 @@ def check_rewards(log: SessionLog) -> None:
         )
 
 
-def _start_at_rates(behaviour: Behaviour, log: SessionLog, config: UserConfig) -> None:
-    """Begin at the log's own rates of clicking (overall and by item) and leaving, so that no step is spent on them.
-
-    An item's rate is shrunk as its prior says: a standard deviation of s in log-odds is worth 1 / s² clicks.
-    """
-    shown = log.items[log.items >= 0]
-    clicks = np.bincount(shown, log.reward[log.items >= 0], log.catalogue)
-    impressions = np.bincount(shown, minlength=log.catalogue)
-    rate = min(max(clicks.sum() / impressions.sum(), 1e-6), 1 - 1e-6)
-    worth = config.appeal_scale**-2
-    appeal = np.log((clicks + worth) / (impressions * rate + worth))
-    leaving = min(max(float(ends_of(log).mean()), 1e-4), 1 - 1e-4)
-    with torch.no_grad():
-        behaviour.appeal.fill_(math.log(rate / (1 - rate)))
-        behaviour.item_appeal.copy_(torch.from_numpy(appeal))
-        behaviour.hazard.fill_(math.log(leaving / (1 - leaving)))
-
-
 def fit_users(
     log: SessionLog, config: UserConfig | None = None, seed: int = 0, *, on_metrics: Metrics | None = None
 ) -> UserModel:
@@ -95,11 +57,12 @@ def fit_users(
     if log.sessions < 10:
         raise InputError("log", f"{log.sessions} sessions are too few to fit users to", "bring at least 10")
     streams = Streams(seed)
-    behaviour = Behaviour(layout_of(log, config), streams)
+    choice, choices = select_choice(log, config, streams)
+    behaviour = Behaviour(layout_of(log, config, choice), streams)
     item_columns = item_columns_of(log)
     shuffled = streams.numpy("users.held_out").permutation(log.sessions)
     held_out, train = np.split(shuffled, [max(1, int(config.held_out * log.sessions))])
-    _start_at_rates(behaviour, log.select(train), config)
+    start_at_rates(behaviour, log.select(train), config)
     report = optimise(behaviour, item_columns, log, (train, held_out), config, streams, on_metrics)
     behaviour.requires_grad_(False)
     return UserModel(
@@ -109,7 +72,7 @@ def fit_users(
         item_columns,
         baselines_of(log),
         float(ends_of(log).mean()),
-        report,
+        {**report, **choices},
     )
 
 

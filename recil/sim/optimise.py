@@ -33,6 +33,11 @@ def log_prior(behaviour: Behaviour, config: UserConfig) -> Tensor:
             total = total + gaussian(table, config.effect_scale)
     for parameter in (behaviour.type_home, behaviour.type_appeal, behaviour.type_hazard):
         total = total + gaussian(parameter, 1.0)
+    for parameter in (*behaviour.answers.base, *behaviour.answers.slope):
+        total = total + gaussian(parameter, 3.0)
+    for repeated in (behaviour.repeat_seen, behaviour.repeat_taken):
+        if repeated is not None:
+            total = total + gaussian(repeated, 1.0)
     return total + gaussian(behaviour.position, 0.5) + gaussian(behaviour.hazard_step, 0.5)
 
 

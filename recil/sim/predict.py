@@ -76,8 +76,8 @@ def predict(users: UserModel, log: SessionLog, batch: int = 1024) -> Predictions
     for chosen in by_length(log, np.arange(log.sessions), batch):
         by_kind, scored = users.log_prob(log.batch(chosen))
         shape = (scored.by_step.shape[0], len(chosen), kinds)
-        clicked, left = scored.fields[CLICKS].reshape(shape), scored.fields[LEAVES].reshape(shape)
-        after = prior + (clicked + left).cumsum(0)
+        clicked = scored.fields[CLICKS].reshape(shape)
+        after = prior + scored.by_step.reshape(shape).cumsum(0)
         before = torch.cat([prior.expand(1, len(chosen), kinds), after[:-1]])
         click_probs = probabilities(scored, CLICKS)
         leave_probs = probabilities(scored, LEAVES).reshape(shape)

@@ -20,8 +20,8 @@ from recil.sim.rates import Level, Rates
 from recil.sim.users import Starts, UserModel
 
 USERS = FolderKind("users", "users.json", "users.safetensors", "save_users")
-SCHEMA = 1
-FEATURES = ("items", "users", "contexts")
+SCHEMA = 2
+FEATURES = ("items", "users", "contexts", "feedback")
 
 
 def save_users(users: UserModel, path: str | Path) -> None:

@@ -18,12 +18,14 @@ from recil.logs.history import History
 from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour, Catalogue, Mood, Traits
+from recil.sim.feedback import as_logged
 from recil.sim.fields import Field, RandomField
 from recil.sim.network import network_of
 from recil.sim.replay import replay_sessions
 
 CLICKS = "response.clicks"
 LEAVES = "departure.leaves"
+ANSWERS = "answers"
 
 
 def _static(name: str, make: Callable[[], Value], fields: tuple[str, ...]) -> Variable:
@@ -67,6 +69,21 @@ def _feelings(model: Behaviour, catalogue: Variable, traits: Variable, slate: Va
     return [mood, response, aftermath]
 
 
+def _answers(
+    model: Behaviour, catalogue: Variable, traits: Variable, mood: Variable, slate: Variable, response: Variable
+) -> Variable:
+    """Feedback on the items of a slate beside the clicks (random), a field for each kind."""
+
+    def answer(items: Value, who: Value, now: Value, shown: Value, did: Value) -> Value:
+        state = Catalogue(**items.as_dict), Traits(**who.as_dict), Mood(**now.as_dict)
+        return Value(**model.feedback(*state, shown.get("items"), _context(model, shown), did.get("clicks")))
+
+    names = (feature.name for feature in model.layout.feedback)
+    variable = Variable(ANSWERS, ValueSpec(**{name: RandomField() for name in names}))
+    variable.value = value(answer, (catalogue, traits, mood, slate, response))
+    return variable
+
+
 def responses(
     model: Behaviour,
     slate: Variable,
@@ -76,6 +93,7 @@ def responses(
 ) -> list[Variable]:
     """The users' half of a story: catalogue, traits, clock, mood, response (random), aftermath, departure (random).
 
+    Where users give feedback beside clicks, it is the variable `answers` (random).
     slate: a variable with the fields items [B, K] and context.*; kind: int64 [B], the users' types.
     """
     catalogue = _static("catalogue", lambda: Value(**model.catalogue(item_columns)._asdict()), Catalogue._fields)
@@ -89,7 +107,10 @@ def responses(
 
     departure = Variable("departure", ValueSpec(leaves=RandomField()))
     departure.value = value(leave, (traits, aftermath, slate, response, clock))
-    return [catalogue, traits, clock, mood, slate, response, aftermath, departure]
+    users = [catalogue, traits, clock, mood, slate, response, aftermath, departure]
+    if model.layout.feedback:
+        users.append(_answers(model, catalogue, traits, mood, slate, response))
+    return users
 
 
 def _slate_spec(model: Behaviour, **fields: Field) -> ValueSpec:
@@ -100,6 +121,12 @@ def logged_story(model: Behaviour, sessions: History, item_columns: Mapping[str,
     """Users respond to logged slates: what fitting and validation score. kind: int64 [B]."""
     slate = replay_sessions("slate", sessions, context=(spec.name for spec in model.layout.contexts))
     return network_of(responses(model, slate, item_columns, kind, sessions.user))
+
+
+def feedback_of(model: Behaviour, answers: Value | None) -> dict[str, Tensor]:
+    """Simulated answers as columns of a log, name -> [B, K]."""
+    kinds = model.layout.feedback
+    return {} if answers is None else {kind.name: as_logged(kind, answers.get(kind.name)) for kind in kinds}
 
 
 def recommended_story(
@@ -134,13 +161,15 @@ def recommended_story(
     slate.value = value(show, (history, presence))
     users = responses(model, slate, item_columns, kind, start.user)
     by_name = {variable.name: variable for variable in users}
+
+    def remember(past: Value, shown: Value, did: Value, answered: Value | None = None) -> Value:
+        feedback = feedback_of(model, answered)
+        sessions = past.get("sessions")
+        return Value(sessions=sessions.append(shown.get("items"), did.get("clicks"), shown.get("propensity"), feedback))
+
+    before = (history, slate, by_name["response"], *([by_name[ANSWERS]] if ANSWERS in by_name else []))
     history.initial_value = value(lambda: Value(sessions=start))
-    history.value = value(
-        lambda past, shown, did: Value(
-            sessions=past.get("sessions").append(shown.get("items"), did.get("clicks"), shown.get("propensity"))
-        ),
-        (history.previous, slate.previous, by_name["response"].previous),
-    )
+    history.value = value(remember, tuple(variable.previous for variable in before))
     presence.initial_value = value(lambda: Value(present=torch.ones_like(kind, dtype=torch.bool)))
     presence.value = value(
         lambda here, gone: Value(present=here.get("present") & (gone.get("leaves") == 0)),

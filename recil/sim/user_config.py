@@ -14,8 +14,11 @@ class UserConfig:
     """Latent kinds of user; each has its own interests, readiness to click and readiness to leave."""
     dimension: int = 8
     """Size of the interest vector."""
-    choice: Literal["auto", "multinomial", "independent"] = "auto"
-    """At most one click per slate, or each item by itself; auto: the first, unless the log has slates with two."""
+    choice: Literal["auto", "multinomial", "cascade", "independent"] = "auto"
+    """How users choose from a slate: one item or none, with all in view; from the top, until the first click; or each
+    item by itself. auto: what predicts held-out sessions best, of what could have written the log."""
+    window: int = 8
+    """Slates remembered item by item, where the log shows items again: seeing one again may please or tire. 0: none."""
     epochs: int = 40
     """Most passes over the sessions; held-out likelihood stops earlier."""
     batch: int = 512
@@ -39,6 +42,8 @@ class UserConfig:
         for name in ("types", "dimension", "epochs", "batch", "patience", "horizon"):
             if getattr(self, name) < 1:
                 raise ValueError(f"users.{name} = {getattr(self, name)}: wanted at least 1")
+        if self.window < 0:
+            raise ValueError(f"users.window = {self.window}: wanted at least 0")
         for name in ("learning_rate", "vector_scale", "appeal_scale", "effect_scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"users.{name} = {getattr(self, name)}: wanted above 0")

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
+from recil.policies.inputs import Feature
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
+from recil.sim.feedback import codes_of
 from recil.sim.likelihood import LogProb
 from recil.sim.rates import Rates
 from recil.sim.runtime import TorchRuntime
-from recil.sim.stories import CLICKS, LEAVES, logged_story
+from recil.sim.stories import ANSWERS, CLICKS, LEAVES, logged_story
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ def ends_of(log: SessionLog) -> np.ndarray:
     return ends
 
 
-def observations(sessions: History, leaves: bool, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """What a log says about users: clicks [T, B, K] and departures [T, B].
+def observations(
+    sessions: History, leaves: bool, dtype: torch.dtype = torch.float32, feedback: tuple[Feature, ...] = ()
+) -> dict[str, Tensor]:
+    """What a log says about users: clicks [T, B, K], departures [T, B], and each kind of feedback [T, B, K].
 
     Where a log does not say whether a session's end was the user's choice, it counts as one. dtype: that of the users'
     parameters, since torch scores a float32 value in float32.
@@ -94,16 +98,26 @@ def observations(sessions: History, leaves: bool, dtype: torch.dtype = torch.flo
     last = torch.arange(sessions.steps)[:, None] == sessions.length - 1
     if sessions.terminated is not None:
         last = last & sessions.terminated
-    return {CLICKS: clicks, LEAVES: (last & torch.tensor(leaves)).to(clicks.dtype)}
+    answers = {f"{ANSWERS}.{kind.name}": _answered(sessions, kind).transpose(0, 1) for kind in feedback}
+    return {CLICKS: clicks, LEAVES: (last & torch.tensor(leaves)).to(clicks.dtype), **answers}
+
+
+def _answered(sessions: History, kind: Feature) -> Tensor:
+    """int64 [B, T, K]: the class answered, -1 where nothing was shown, answered, or logged."""
+    if kind.name not in sessions.feedback:
+        return torch.full_like(sessions.items, -1)
+    return torch.where(sessions.shown, codes_of(kind, sessions.feedback[kind.name]), -1)
 
 
 def score(behaviour: Behaviour, item_columns: Mapping[str, Tensor], sessions: History) -> tuple[Tensor, LogProb]:
     """Log p(session | type), [B, M], through the story that simulates; and the parts, with B * M rows, type fastest."""
     kinds = behaviour.layout.types
     rows = torch.arange(sessions.batch).repeat_interleave(kinds)
-    wide = replace(sessions, propensity=None, feedback={}).take(rows)
+    kinds_of_feedback = {kind.name for kind in behaviour.layout.feedback}
+    kept = {name: values for name, values in sessions.feedback.items() if name in kinds_of_feedback}
+    wide = replace(sessions, propensity=None, feedback=kept).take(rows)
     network = logged_story(behaviour, wide, item_columns, torch.arange(kinds).repeat(sessions.batch))
-    observed = observations(wide, behaviour.layout.leaves, behaviour.appeal.dtype)
+    observed = observations(wide, behaviour.layout.leaves, behaviour.appeal.dtype, behaviour.layout.feedback)
     scored = TorchRuntime(network).log_prob(observed, sessions.steps)
     return scored.total.reshape(sessions.batch, kinds), scored
 

@@ -17,7 +17,7 @@ from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.resolvers import Drawn
 from recil.sim.runtime import TorchRuntime
-from recil.sim.stories import recommended_story
+from recil.sim.stories import ANSWERS, feedback_of, recommended_story
 from recil.sim.users import UserModel
 
 
@@ -64,7 +64,9 @@ class World:
             present = now["presence"].get("present") & ~(now["departure"].get("leaves") > 0)
             # The history variable stands before the slate; what happened on it is still to be added.
             shown, clicked = now["slate"], now["response"].get("clicks")
-            done = now["history"].get("sessions").append(shown.get("items"), clicked, shown.get("propensity"))
+            answers = feedback_of(self.users.behaviour, now.get(ANSWERS))
+            before = now["history"].get("sessions")
+            done = before.append(shown.get("items"), clicked, shown.get("propensity"), answers)
             yield Turn(replace(done, terminated=~present), present)
             if not bool(present.any()):
                 break

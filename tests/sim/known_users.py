@@ -16,7 +16,7 @@ from recil.logs.session_log import Column, SessionLog
 from recil.policies.inputs import Feature
 from recil.policies.protocol import Policy
 from recil.random import Streams
-from recil.sim.behaviour import Behaviour, UserLayout
+from recil.sim.behaviour import Behaviour, ChoiceName, UserLayout
 from recil.sim.generate import Recommender, Settings, Truth
 from recil.sim.rates import baselines_of
 from recil.sim.record import log_of
@@ -43,16 +43,17 @@ ITEM_COLUMNS = {
 }
 
 
-def rich_behaviour(multinomial: bool = True, types: int = 2) -> Behaviour:
+def rich_behaviour(choice: ChoiceName = "multinomial", types: int = 2) -> Behaviour:
     """Three items, slates of two, columns of every kind, no parameter at zero. float64."""
     layout = UserLayout(
         catalogue=3,
         slate_size=2,
         types=types,
         dimension=2,
-        multinomial=multinomial,
+        choice=choice,
         leaves=True,
         hazard_steps=2,
+        window=2,
         items=(Feature("item_price", None, 1.0, 2.0), Feature("item_tags", 3)),
         users=(Feature("user_age", None, 30.0, 10.0), Feature("user_region", 2)),
         contexts=(Feature("context_tab", 2),),
@@ -99,14 +100,14 @@ def batch_of(stories: Sequence[Story]) -> History:
     )
 
 
-def all_outcomes(slates: Sequence[Sequence[int]], multinomial: bool, **columns) -> list[Story]:
+def all_outcomes(slates: Sequence[Sequence[int]], several: bool, **columns) -> list[Story]:
     """Every way in which users can answer these slates: each click pattern, leaving after any step or never."""
     patterns = [
         [
             clicks
             for clicks in itertools.product((0.0, 1.0), repeat=2)
             if not any(click and item < 0 for click, item in zip(clicks, slate, strict=True))
-            and not (multinomial and sum(clicks) > 1)
+            and (several or sum(clicks) <= 1)
         ]
         for slate in slates
     ]
@@ -133,6 +134,17 @@ def _item(weights: dict[str, np.ndarray], index: int) -> tuple[np.ndarray, float
     return weights["item_vector"][index] + effect[1:], float(weights["item_appeal"][index] + effect[0])
 
 
+def _cascade(appeals: dict[int, float], clicks: Sequence[float], on: float) -> float:
+    """Probability of these clicks: every item read is clicked or not, and after a skip the user may read on."""
+    reading, silent = 1.0, 0.0
+    for place, appeal in appeals.items():
+        if clicks[place]:
+            return reading * _sigmoid(appeal)
+        silent += reading * _sigmoid(-appeal) * (1 - on)
+        reading *= _sigmoid(-appeal) * on
+    return silent + reading
+
+
 def log_prob_by_hand(behaviour: Behaviour, story: Story, kind: int) -> float:
     """Log-probability of a story for a user of this type, by the words of the behaviour's documentation."""
     weights = {name: value.detach().numpy() for name, value in behaviour.state_dict().items()}
@@ -143,15 +155,24 @@ def log_prob_by_hand(behaviour: Behaviour, story: Story, kind: int) -> float:
     readiness = weights["appeal"] + weights["type_appeal"][kind] + user[0]
     hazard = weights["hazard"] + weights["type_hazard"][kind] + user[1]
     interest, fatigue, impatience, total = home, np.zeros(2), 0.0, 0.0
+    before: list[tuple[Sequence[int], Sequence[float]]] = []
     for step, (slate, clicks, tab) in enumerate(zip(story.slates, story.clicks, story.tabs, strict=True)):
         there = [(place, item, *_item(weights, item)) for place, item in enumerate(slate) if item >= 0]
         appeals = {}
-        for place, _, vector, own in there:
+        for place, item, vector, own in there:
             tired = vector @ fatigue / np.linalg.norm(vector)
             context = weights["context_effects.tables.0"][tab][0] if tab >= 0 else 0.0
             appeals[place] = readiness + context + own + vector @ interest + weights["position"][place]
             appeals[place] -= math.log1p(math.exp(weights["fatigue_strength"])) * tired
-        if behaviour.layout.multinomial:
+            for age, (shown, taken) in enumerate(before[:-3:-1]):
+                weight = _sigmoid(weights["repeat_decay"]) ** age
+                for other, click in zip(shown, taken, strict=True):
+                    if other == item:
+                        appeals[place] += weight * (weights["repeat_seen"] + weights["repeat_taken"] * click)
+        before.append((slate, clicks))
+        if behaviour.layout.choice == "cascade":
+            total += math.log(_cascade(appeals, clicks, _sigmoid(weights["continuation"])))
+        elif behaviour.layout.choice == "multinomial":
             total -= math.log(1 + sum(math.exp(appeal) for appeal in appeals.values()))
             total += sum(appeals[place] for place in appeals if clicks[place])
         else:

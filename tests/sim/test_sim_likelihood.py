@@ -11,37 +11,38 @@ from known_users import ITEM_COLUMNS, Story, all_outcomes, batch_of, log_prob_by
 
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
-from recil.sim.behaviour import Behaviour, UserLayout
+from recil.sim.behaviour import Behaviour, ChoiceName, UserLayout
 from recil.sim.predict import predict
 from recil.sim.runtime import TorchRuntime
 from recil.sim.stories import CLICKS, LEAVES, logged_story
 from recil.sim.users import Starts, UserModel, ends_of, observations, score
 
 SLATES = ((0, 2), (1, -1), (2, 1))
+CHOICES: tuple[ChoiceName, ...] = ("multinomial", "cascade", "independent")
 COLUMNS = {"tabs": (1, -1, 0), "age": 41.0, "region": 1}
 
 
-@pytest.mark.parametrize("multinomial", [True, False])
-def test_the_likelihood_is_the_one_written_by_hand(multinomial: bool) -> None:
-    behaviour = rich_behaviour(multinomial)
-    stories = all_outcomes(SLATES, multinomial, **COLUMNS)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_likelihood_is_the_one_written_by_hand(choice: ChoiceName) -> None:
+    behaviour = rich_behaviour(choice)
+    stories = all_outcomes(SLATES, choice == "independent", **COLUMNS)
     stories += [Story(((0, 0),), ((0.0, 0.0),), True, (0,), 18.0, -1)]
     by_kind, _ = score(behaviour, ITEM_COLUMNS, batch_of(stories))
     by_hand = [[log_prob_by_hand(behaviour, story, kind) for kind in range(2)] for story in stories]
     np.testing.assert_allclose(by_kind.detach().numpy(), by_hand, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("multinomial", "ways"), [(True, 3 + 3 * 2 + 2 * 18), (False, 4 + 4 * 2 + 2 * 32)])
-def test_all_that_users_can_do_sums_to_one(multinomial: bool, ways: int) -> None:
-    stories = all_outcomes(SLATES, multinomial, **COLUMNS)
+@pytest.mark.parametrize(("choice", "ways"), [(one, 45 if one != "independent" else 76) for one in CHOICES])
+def test_all_that_users_can_do_sums_to_one(choice: ChoiceName, ways: int) -> None:
+    stories = all_outcomes(SLATES, choice == "independent", **COLUMNS)
     assert len(stories) == ways
-    by_kind, _ = score(rich_behaviour(multinomial), ITEM_COLUMNS, batch_of(stories))
+    by_kind, _ = score(rich_behaviour(choice), ITEM_COLUMNS, batch_of(stories))
     torch.testing.assert_close(by_kind.exp().sum(0), torch.ones(2, dtype=torch.float64), atol=1e-12, rtol=0)
 
 
 def test_the_same_steps_are_summed_field_by_field() -> None:
     behaviour = rich_behaviour()
-    batch = batch_of(all_outcomes(SLATES, True, **COLUMNS)[:5])
+    batch = batch_of(all_outcomes(SLATES, False, **COLUMNS)[:5])
     kinds = torch.ones(5, dtype=torch.int64)
     runtime = TorchRuntime(logged_story(behaviour, batch, ITEM_COLUMNS, kinds))
     scored = runtime.log_prob(observations(batch, True, torch.float64), batch.steps)
@@ -52,26 +53,26 @@ def test_the_same_steps_are_summed_field_by_field() -> None:
 
 def test_two_clicks_are_impossible_for_users_who_choose() -> None:
     twice = Story(SLATES[:1], ((1.0, 1.0),), True, (1,), 41.0, 1)
-    by_kind, _ = score(rich_behaviour(True), ITEM_COLUMNS, batch_of([twice]))
+    by_kind, _ = score(rich_behaviour("multinomial"), ITEM_COLUMNS, batch_of([twice]))
     assert bool(torch.isneginf(by_kind).all())
-    by_kind, _ = score(rich_behaviour(False), ITEM_COLUMNS, batch_of([twice]))
+    by_kind, _ = score(rich_behaviour("independent"), ITEM_COLUMNS, batch_of([twice]))
     assert bool(torch.isfinite(by_kind).all())
 
 
 def test_padding_and_company_change_nothing() -> None:
     behaviour = rich_behaviour()
-    stories = all_outcomes(SLATES, True, **COLUMNS)
+    stories = all_outcomes(SLATES, False, **COLUMNS)
     together, _ = score(behaviour, ITEM_COLUMNS, batch_of(stories))
     for place in (0, 4, len(stories) - 1):
         alone, _ = score(behaviour, ITEM_COLUMNS, batch_of([stories[place]]))
         torch.testing.assert_close(alone[0], together[place], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("multinomial", [True, False])
-def test_gradients_reach_every_parameter_and_are_right(multinomial: bool) -> None:
-    behaviour = rich_behaviour(multinomial)
-    stories = all_outcomes(SLATES, multinomial, **COLUMNS)
-    stories += all_outcomes(SLATES, multinomial, tabs=(0, 1, 1), age=20.0, region=0)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_gradients_reach_every_parameter_and_are_right(choice: ChoiceName) -> None:
+    behaviour = rich_behaviour(choice)
+    stories = all_outcomes(SLATES, choice == "independent", **COLUMNS)
+    stories += all_outcomes(SLATES, choice == "independent", tabs=(0, 1, 1), age=20.0, region=0)
     batch = batch_of(stories)
 
     def total() -> torch.Tensor:
@@ -143,7 +144,7 @@ def test_users_fitted_to_single_steps_never_leave() -> None:
 def test_types_are_judged_by_what_the_session_did() -> None:
     behaviour = rich_behaviour()
     users = UserModel(behaviour, Starts(torch.ones(1, 2) / 2), np.arange(3), ITEM_COLUMNS)
-    stories = all_outcomes(SLATES, True, **COLUMNS)
+    stories = all_outcomes(SLATES, False, **COLUMNS)
     kinds = users.kinds(batch_of(stories)).numpy()
     prior = behaviour.type_log_prior().exp().detach().numpy()
     likelihood = np.exp([[log_prob_by_hand(behaviour, story, kind) for kind in range(2)] for story in stories])
@@ -152,10 +153,10 @@ def test_types_are_judged_by_what_the_session_did() -> None:
     np.testing.assert_allclose(((likelihood * prior).sum(1)[:, None] * kinds).sum(0), prior, atol=1e-10)
 
 
-@pytest.mark.parametrize("multinomial", [True, False])
-def test_predictions_are_what_enumeration_says_of_the_next_step(multinomial: bool) -> None:
+@pytest.mark.parametrize("choice", CHOICES)
+def test_predictions_are_what_enumeration_says_of_the_next_step(choice: ChoiceName) -> None:
     """Given the steps before: clicks by summing over the ways to answer the slate, leaving given the answer too."""
-    behaviour = rich_behaviour(multinomial)
+    behaviour = rich_behaviour(choice)
     users = UserModel(behaviour.requires_grad_(False), Starts(torch.ones(1, 2) / 2), np.arange(3), ITEM_COLUMNS)
     log = log_with_columns(20)
     predicted = predict(users, log)
@@ -172,7 +173,7 @@ def test_predictions_are_what_enumeration_says_of_the_next_step(multinomial: boo
         for row in range(log.offsets[session], log.offsets[session + 1]):
             rows = np.arange(log.offsets[session], row + 1)
             past, now = log.reward[rows[:-1]].tolist(), log.reward[row].tolist()
-            patterns = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]] + ([] if multinomial else [[1.0, 1.0]])
+            patterns = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]] + ([[1.0, 1.0]] if choice == "independent" else [])
             ways = {
                 (tuple(pattern), left): chance(rows, [*past, pattern], left, session)
                 for pattern in patterns

@@ -80,7 +80,7 @@ def _behaviour(settings: Settings) -> Behaviour:
         slate_size=settings.slate_size,
         types=settings.types,
         dimension=settings.dimension,
-        multinomial=True,
+        choice="multinomial",
         leaves=True,
         hazard_steps=1,
     )
