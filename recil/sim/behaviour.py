@@ -141,11 +141,15 @@ class Behaviour(nn.Module):
         return Mood(traits.home, rested, patient, torch.full_like(taken, -1, dtype=torch.int64), taken)
 
     def repeat_effect(self, mood: Mood, items: Tensor) -> Tensor | float:
-        """[B, K]: what having seen, and having clicked, these very items of late adds to their appeal, in log-odds."""
+        """[B, K]: what having seen, and having clicked, these very items of late adds to their appeal, in log-odds.
+
+        The last slate weighs most. Weights sum to 1, so that no number of showings adds more than was ever fitted.
+        """
         if self.repeat_seen is None or self.repeat_taken is None or self.repeat_decay is None:
             return 0.0
-        age = torch.arange(self.layout.window, device=items.device).repeat_interleave(self.layout.slate_size)
-        weight = (items[:, :, None] == mood.recent[:, None]) * torch.sigmoid(self.repeat_decay) ** age
+        fading = torch.sigmoid(self.repeat_decay) ** torch.arange(self.layout.window, device=items.device)
+        share = (fading / fading.sum()).repeat_interleave(self.layout.slate_size)
+        weight = (items[:, :, None] == mood.recent[:, None]) * share
         return self.repeat_seen * weight.sum(-1) + self.repeat_taken * (weight * mood.taken[:, None]).sum(-1)
 
     def appeal_of(

@@ -8,6 +8,7 @@ gradient never saw decides when to stop.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from recil.errors import InputError
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
+from recil.sim.fit_checkpoint import FitCheckpoint
 from recil.sim.layout import layout_of
 from recil.sim.optimise import Metrics, by_length, optimise
 from recil.sim.rates import baselines_of
@@ -45,12 +47,19 @@ def check_rewards(log: SessionLog) -> None:
 
 
 def fit_users(
-    log: SessionLog, config: UserConfig | None = None, seed: int = 0, *, on_metrics: Metrics | None = None
+    log: SessionLog,
+    config: UserConfig | None = None,
+    seed: int = 0,
+    *,
+    on_metrics: Metrics | None = None,
+    checkpoint: str | Path | None = None,
 ) -> UserModel:
     """Simulated users that behave like the log's.
 
     on_metrics is called after each epoch with `users/nll` and `users/held_out_nll`, per session, in nats.
-    Raises InputError when rewards are not 0/1, none is 1, or there are too few sessions to hold some out.
+    checkpoint: a file, written after each epoch; a fit that was cut off goes on from it and ends where it would have.
+    Raises InputError when rewards are not 0/1, none is 1, there are too few sessions to hold some out, or the
+    checkpoint is damaged or of another log, config or seed.
     """
     config = config or UserConfig()
     check_rewards(log)
@@ -60,10 +69,10 @@ def fit_users(
     choice, choices = select_choice(log, config, streams)
     behaviour = Behaviour(layout_of(log, config, choice), streams)
     item_columns = item_columns_of(log)
-    shuffled = streams.numpy("users.held_out").permutation(log.sessions)
-    held_out, train = np.split(shuffled, [max(1, int(config.held_out * log.sessions))])
+    train, held_out = split_sessions(log, config, streams)
     start_at_rates(behaviour, log.select(train), config)
-    report = optimise(behaviour, item_columns, log, (train, held_out), config, streams, on_metrics)
+    saved = None if checkpoint is None else FitCheckpoint.of(checkpoint, log, config, streams)
+    report = optimise(behaviour, item_columns, log, (train, held_out), config, streams, on_metrics, saved)
     behaviour.requires_grad_(False)
     return UserModel(
         behaviour,
@@ -74,6 +83,13 @@ def fit_users(
         float(ends_of(log).mean()),
         {**report, **choices},
     )
+
+
+def split_sessions(log: SessionLog, config: UserConfig, streams: Streams) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the sessions to climb on, and of those that say when to stop."""
+    shuffled = streams.numpy("users.held_out").permutation(log.sessions)
+    held_out, train = np.split(shuffled, [max(1, int(config.held_out * log.sessions))])
+    return train, held_out
 
 
 def starts_of(behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: SessionLog) -> Starts:

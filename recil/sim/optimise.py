@@ -15,6 +15,7 @@ from recil.errors import InputError
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
+from recil.sim.fit_checkpoint import FitCheckpoint, FitState
 from recil.sim.user_config import UserConfig
 from recil.sim.users import score
 
@@ -37,7 +38,7 @@ def log_prior(behaviour: Behaviour, config: UserConfig) -> Tensor:
         total = total + gaussian(parameter, 3.0)
     for repeated in (behaviour.repeat_seen, behaviour.repeat_taken):
         if repeated is not None:
-            total = total + gaussian(repeated, 1.0)
+            total = total + gaussian(repeated, config.repeat_scale)
     return total + gaussian(behaviour.position, 0.5) + gaussian(behaviour.hazard_step, 0.5)
 
 
@@ -60,7 +61,7 @@ def _groups(behaviour: Behaviour, learning_rate: float) -> list[dict[str, Any]]:
     tables = {"item_vector", "item_appeal"}
     slow = [value for name, value in behaviour.named_parameters() if name in tables or ".tables." in name]
     fast = [value for name, value in behaviour.named_parameters() if not (name in tables or ".tables." in name)]
-    return [{"params": slow, "lr": learning_rate}, {"params": fast, "lr": 5 * learning_rate}]
+    return [{"params": values, "fastest": rate} for values, rate in ((slow, learning_rate), (fast, 5 * learning_rate))]
 
 
 @torch.no_grad()
@@ -106,42 +107,62 @@ def optimise(
     config: UserConfig,
     streams: Streams,
     on_metrics: Metrics | None,
+    checkpoint: FitCheckpoint | None = None,
 ) -> dict[str, float]:
     """Fit `behaviour` in place to the sessions parts[0]; those in parts[1] say when to stop.
 
     Adam on the mean negative log-posterior per session, with an average over about the last epoch of steps; the best
-    average by held-out likelihood is kept.
+    average by held-out likelihood is kept. checkpoint: written after each epoch, and gone on from where there is one.
     """
     train, held_out = parts
     steps_per_epoch = math.ceil(len(train) / config.batch)
-    total = config.epochs * steps_per_epoch
     optimiser = torch.optim.Adam(_groups(behaviour, config.learning_rate))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: 0.1 + 0.45 * (1 + math.cos(math.pi * min(step / total, 1)))
-    )
-    average, done = copy.deepcopy(behaviour), 0
-    best, best_epoch, kept = math.inf, 0, copy.deepcopy(behaviour.state_dict())
-    for epoch in range(1, config.epochs + 1):
-        seen = 0.0
-        order = streams.numpy("users.order", epoch).permutation(train)
-        for first in range(0, len(order), config.batch):
-            chosen = order[first : first + config.batch]
-            optimiser.zero_grad(set_to_none=True)
-            loss, batch_nll = _gradient_step(behaviour, item_columns, log, chosen, config, len(train))
-            if not torch.isfinite(loss):
-                names = ", ".join(str(log.session_ids[session]) for session in chosen[:3])
-                where = f"loss {float(loss)} in epoch {epoch}, in the batch of sessions {names}, ..."
-                raise InputError("fit_users", where, "lower users.learning_rate")
-            optimiser.step()
-            schedule.step()
-            done, seen = done + 1, seen + batch_nll
-            _follow(average, behaviour, max(1 / done, 1 / steps_per_epoch))
-        outside = _held_out_nll(average, item_columns, log, held_out, config.batch)
+    state = FitState(behaviour, copy.deepcopy(behaviour), optimiser, copy.deepcopy(behaviour.state_dict()))
+    if checkpoint:
+        checkpoint.read(state)
+    while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
+        state.epoch += 1
+        inside = _epoch(state, item_columns, log, train, config, streams, steps_per_epoch)
+        outside = _held_out_nll(state.average, item_columns, log, held_out, config.batch)
+        if outside < state.best:
+            state.best, state.best_epoch = outside, state.epoch
+            state.kept = copy.deepcopy(state.average.state_dict())
+        if checkpoint:
+            checkpoint.write(state)
         if on_metrics:
-            on_metrics(epoch, {"users/nll": seen / len(train), "users/held_out_nll": outside})
-        if outside < best:
-            best, best_epoch, kept = outside, epoch, copy.deepcopy(average.state_dict())
-        elif epoch - best_epoch >= config.patience:
-            break
-    behaviour.load_state_dict(kept)
-    return {"epochs": float(best_epoch), "held_out_nll": best, "sessions": float(log.sessions)}
+            on_metrics(state.epoch, {"users/nll": inside, "users/held_out_nll": outside})
+    behaviour.load_state_dict(state.kept)
+    return {"epochs": float(state.best_epoch), "held_out_nll": state.best, "sessions": float(log.sessions)}
+
+
+def _epoch(
+    state: FitState,
+    item_columns: Mapping[str, Tensor],
+    log: SessionLog,
+    train: np.ndarray,
+    config: UserConfig,
+    streams: Streams,
+    steps_per_epoch: int,
+) -> float:
+    """One pass over the sessions `train`; the negative log-likelihood per session that it met on the way."""
+    seen = 0.0
+    order = streams.numpy("users.order", state.epoch).permutation(train)
+    for first in range(0, len(order), config.batch):
+        chosen = order[first : first + config.batch]
+        for group in state.optimiser.param_groups:
+            group["lr"] = group["fastest"] * _pace(state.steps / (config.epochs * steps_per_epoch))
+        state.optimiser.zero_grad(set_to_none=True)
+        loss, batch_nll = _gradient_step(state.behaviour, item_columns, log, chosen, config, len(train))
+        if not torch.isfinite(loss):
+            names = ", ".join(str(log.session_ids[session]) for session in chosen[:3])
+            where = f"loss {float(loss)} in epoch {state.epoch}, in the batch of sessions {names}, ..."
+            raise InputError("fit_users", where, "lower users.learning_rate")
+        state.optimiser.step()
+        state.steps, seen = state.steps + 1, seen + batch_nll
+        _follow(state.average, state.behaviour, max(1 / state.steps, 1 / steps_per_epoch))
+    return seen / len(train)
+
+
+def _pace(done: float) -> float:
+    """The learning rate as a share of its first value, when this share of all steps is done: a cosine down to .1."""
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1)))

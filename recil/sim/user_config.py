@@ -35,6 +35,9 @@ class UserConfig:
     """Prior standard deviation of an item's own appeal, in log-odds."""
     effect_scale: float = 0.1
     """Prior standard deviation of what a user's, item's or context's column adds, in log-odds."""
+    repeat_scale: float = 0.25
+    """Prior standard deviation of what it adds to have seen, or clicked, an item on all remembered slates, in log-odds.
+    Tight: a sparse log lends it what belongs to interests that differ, and policies that repeat themselves suffer."""
     horizon: int = 20
     """Steps with a leaving rate of their own; later steps share the last one's."""
 
@@ -44,7 +47,7 @@ class UserConfig:
                 raise ValueError(f"users.{name} = {getattr(self, name)}: wanted at least 1")
         if self.window < 0:
             raise ValueError(f"users.window = {self.window}: wanted at least 0")
-        for name in ("learning_rate", "vector_scale", "appeal_scale", "effect_scale"):
+        for name in ("learning_rate", "vector_scale", "appeal_scale", "effect_scale", "repeat_scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"users.{name} = {getattr(self, name)}: wanted above 0")
         if not 0 < self.held_out < 1:

@@ -165,7 +165,8 @@ def log_prob_by_hand(behaviour: Behaviour, story: Story, kind: int) -> float:
             appeals[place] = readiness + context + own + vector @ interest + weights["position"][place]
             appeals[place] -= math.log1p(math.exp(weights["fatigue_strength"])) * tired
             for age, (shown, taken) in enumerate(before[:-3:-1]):
-                weight = _sigmoid(weights["repeat_decay"]) ** age
+                fading = _sigmoid(weights["repeat_decay"])
+                weight = fading**age / (1 + fading)  # of two slates
                 for other, click in zip(shown, taken, strict=True):
                     if other == item:
                         appeals[place] += weight * (weights["repeat_seen"] + weights["repeat_taken"] * click)

@@ -17,8 +17,8 @@ from recil.errors import InputError
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.fit import fit_users
-from recil.sim.layout import possible_choices
 from recil.sim.generate import Truth
+from recil.sim.layout import possible_choices
 from recil.sim.predict import Predictions, predict
 from recil.sim.rates import log_losses
 from recil.sim.user_config import UserConfig

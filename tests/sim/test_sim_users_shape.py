@@ -72,16 +72,16 @@ def test_items_shown_again_are_remembered_only_where_the_log_shows_them_again() 
     assert not shows_items_again(once) and layout_of(once, QUICK, "multinomial").window == 0
 
 
-@pytest.mark.parametrize(("seen", "taken"), [(-1.5, 0.0), (0.0, 1.5)])
+@pytest.mark.parametrize(("seen", "taken"), [(-3.0, 0.0), (0.0, 3.0)])
 def test_what_repetition_does_to_users_is_found_again(seen: float, taken: float) -> None:
-    """4,000 sessions; the effect of the last showing within .3, of which the standard error is about .07."""
+    """4,000 sessions, hardly a prior: within four standard errors of about .25."""
     world = plain_world("independent", -1.0, window=8)
     world = replace(world, users=altered(world.users, repeat_seen=seen, repeat_taken=taken, repeat_decay=1.0))
     log = simulate(uniform_over(10), world, 4000)
-    config = replace(QUICK, types=1, epochs=20)
+    config = replace(QUICK, types=1, epochs=20, repeat_scale=5.0)
     found = fit_users(log, config).behaviour
-    assert float(found.repeat_seen) == pytest.approx(seen, abs=0.3)
-    assert float(found.repeat_taken) == pytest.approx(taken, abs=0.3)
+    assert float(found.repeat_seen) == pytest.approx(seen, abs=1.0)
+    assert float(found.repeat_taken) == pytest.approx(taken, abs=1.0)
 
 
 @pytest.fixture(scope="module")
