@@ -13,6 +13,7 @@ from recil.cli.logs import log
 from recil.cli.options import State
 from recil.cli.policies import compare, evaluate, simulate
 from recil.cli.ui import ui
+from recil.cli.users import users
 from recil.errors import GateError, InputError
 
 
@@ -24,12 +25,13 @@ def cli() -> None:
     \b
     recil demo                       the whole line on the log that comes with recil
     recil log check my_log.csv       what is in a log, and what is wrong with it
+    recil users fit LOG --out USERS  simulated users, and whether to believe them
     recil run experiment.toml        log to policies to what they are worth, in MLflow
     recil ui                         look at it
     """
 
 
-for command in (demo, run, log, evaluate, simulate, compare, ui):
+for command in (demo, run, log, users, evaluate, simulate, compare, ui):
     cli.add_command(command)
 
 

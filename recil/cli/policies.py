@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from recil.policies.environment import Environment
+    from recil.sim.card import SimulatorCard
+    from recil.sim.users import UserModel
 
 
 def _on_log(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,8 +40,13 @@ def _in_world(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--sessions", default=10_000, show_default=True, help="Simulated sessions."),
         click.option("--horizon", default=12, show_default=True, help="Most steps of a session with fitted users."),
-        click.option("--users", type=Path, metavar="FOLDER", help="Users fitted and saved earlier."),
-        click.option("--fit", type=Path, metavar="LOG", help="Fit users to this log and simulate them."),
+        click.option("--users", type=Path, metavar="FOLDER", help="Users fitted earlier, with the card beside them."),
+        click.option(
+            "--fit",
+            type=Path,
+            metavar="LOG",
+            help="Fit users to four fifths of this log's sessions, judge by the rest.",
+        ),
         click.option("--truth", type=Path, metavar="SETTINGS", help="The known world of a generated log."),
     ):
         command = option(command)
@@ -120,8 +127,6 @@ def simulate(
     **place: Any,
 ) -> None:
     """What the saved POLICY brings in a known world (--truth), or with fitted users (--users, --fit)."""
-    import pandas as pd
-
     from recil.evaluate.simulate import simulate as simulated
     from recil.evaluate.simulate import simulated_value
     from recil.policies.storage import load
@@ -131,10 +136,11 @@ def simulate(
     value = simulated_value(loaded, world, sessions, seed)
     if out is not None:
         simulated(loaded, world, sessions, seed, item_ids).save(out)
-    frame = pd.DataFrame([{name: getattr(value, name) for name in ("value", "low", "high", "sessions")}])
+    frame = value.to_frame()
     emit(form, value, frame)
     metrics = {"sim/return": value.value, "sim/return_low": value.low, "sim/return_high": value.high}
-    _keep(track, tracking_uri, "simulate", {"policy": policy, "seed": seed, **place}, metrics, frame, str(value))
+    params, tags = {"policy": policy, "seed": seed, **place}, {"sim.verdict": value.verdict}
+    _keep(track, tracking_uri, "simulate", params, metrics, frame, str(value), tags)
 
 
 @click.command()
@@ -207,13 +213,29 @@ def _world(
 
         world = Truth(load_settings(truth)).world
         return world, world.item_ids
-    from recil.logs.read import read_log
-    from recil.sim.fit import fit_users
-    from recil.sim.storage import load_users
     from recil.sim.world import World
 
-    found = load_users(users) if users is not None else fit_users(read_log(str(fit)), seed=seed)
-    return World(found, horizon), found.item_ids
+    found, card = _fitted_earlier(users) if users is not None else _fitted_now(Path(str(fit)), seed)
+    return World(found, horizon, card=card), found.item_ids
+
+
+def _fitted_earlier(folder: Path) -> tuple[UserModel, SimulatorCard | None]:
+    """The users saved in this folder, and the card that lies there with them."""
+    from recil.evaluate.card_folder import card_in
+    from recil.sim.storage import load_users
+
+    return load_users(folder), card_in(folder)
+
+
+def _fitted_now(log: Path, seed: int) -> tuple[UserModel, SimulatorCard]:
+    """Users fitted to most sessions of a log, with their card on the others: nothing is simulated without one."""
+    from recil.logs.read import read_log
+    from recil.sim.card import validate
+    from recil.sim.fit import fit_users
+
+    train, held_out = read_log(log).split(by="session", test=0.2, seed=seed)
+    users = fit_users(train, seed=seed)
+    return users, validate(users, held_out)
 
 
 def _keep(
@@ -224,6 +246,7 @@ def _keep(
     metrics: Mapping[str, float],
     frame: pd.DataFrame,
     text: str,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """The answer as an MLflow run, where --track asks for it."""
     if name is None:
@@ -236,7 +259,9 @@ def _keep(
     store = resolve_store(tracking_uri)
     prepare_store(store)
     experiment_id = ensure_experiment(store, f"recil-{name}")
-    with RunWriter(store, experiment_id, stage, Path(".recil") / "spool", {"recil.stage": stage}) as writer:
+    with RunWriter(
+        store, experiment_id, stage, Path(".recil") / "spool", {"recil.stage": stage, **(tags or {})}
+    ) as writer:
         writer.params(params)
         writer.metrics(metrics)
         writer.text(text + "\n", f"{stage}.txt")

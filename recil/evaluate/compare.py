@@ -17,7 +17,7 @@ from recil.evaluate.estimators import ESTIMATORS
 from recil.evaluate.intervals import student_interval
 from recil.evaluate.on_log import check_estimators, estimates_of
 from recil.evaluate.pass_over import PassConfig, pass_over
-from recil.evaluate.simulate import simulated_value
+from recil.evaluate.simulate import SimulatedValue, independent, simulated_value
 from recil.evaluate.verdict import VERDICTS, Thresholds, Verdict
 from recil.logs.session_log import SessionLog
 from recil.policies.environment import Environment
@@ -166,7 +166,8 @@ def compare(
     """Policies by name, held against each other on one log or in one world.
 
     On a log all are valued by one estimator (None: the first of PREFERENCE that refuses the fewest), in the same
-    bootstrap replicates, beside the logging policy itself as `logged`. In a world all meet the same `sessions` users.
+    bootstrap replicates, beside the logging policy itself as `logged`. In a world all meet the same `sessions` users,
+    and are refused where the world is.
     """
     check_confidence(confidence)
     if not policies:
@@ -178,12 +179,46 @@ def compare(
         name: simulated_value(policy, source, sessions, seed, gamma=gamma, confidence=confidence)
         for name, policy in policies.items()
     }
+    return _of_one_meeting(simulated)
+
+
+def rank(values: Mapping[str, SimulatedValue]) -> Comparison:
+    """Values by name, simulated earlier, held against each other as by `compare`.
+
+    Raises InputError where they are not of one world, or not of the same users of it: such values are not ranked.
+    """
+    if not values:
+        raise InputError("rank", "no values", "give a dict of name -> simulated value")
+    (first, one), *others = values.items()
+    for name, value in values.items():
+        if value.meeting is None or value.meeting.world is None:
+            raise InputError(f"rank: {name}", "nothing tells its world", "use compare(policies, world)")
+    for name, other in others:
+        assert one.meeting is not None and other.meeting is not None
+        if one.meeting.world != other.meeting.world:
+            worlds = f"{first} was met by {one.meeting.world}, {name} by {other.meeting.world}"
+            raise InputError("rank", worlds, "values from different worlds are not ranked: simulate both in one")
+        met = [(value.meeting, value.sessions, value.confidence) for value in (one, other)]
+        if met[0] != met[1]:
+            raise InputError(
+                f"rank: {first}, {name}",
+                "they met other users, or are measured otherwise",
+                "simulate with one seed, and the same sessions, gamma and confidence",
+            )
+    return _of_one_meeting(values)
+
+
+def _of_one_meeting(simulated: Mapping[str, SimulatedValue]) -> Comparison:
+    """Values of the same users, paired."""
+    some = next(iter(simulated.values()))
+    population = 1 if some.meeting is None else some.meeting.population
+    pairs = []
+    for first, second in combinations([name for name, value in simulated.items() if not value.refused], 2):
+        apart = independent(simulated[first].returns - simulated[second].returns, population)
+        pairs.append(Difference(first, second, *student_interval(apart, some.confidence)))
     values = {name: Interval(result.value, result.low, result.high) for name, result in simulated.items()}
-    pairs = [
-        Difference(first, second, *student_interval(simulated[first].returns - simulated[second].returns, confidence))
-        for first, second in combinations(policies, 2)
-    ]
-    return _ranked(values, dict.fromkeys(values, ("trust", ())), pairs, f"{sessions:,} simulated users", confidence)
+    verdicts = {name: (result.verdict, result.reasons) for name, result in simulated.items()}
+    return _ranked(values, verdicts, pairs, f"{some.sessions:,} simulated users", some.confidence)
 
 
 def paired_over_seeds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,18 +12,43 @@ import torch
 from recil.errors import InputError
 from recil.evaluate.bootstrap import check_confidence
 from recil.evaluate.intervals import student_interval
+from recil.evaluate.verdict import VERDICTS, Verdict
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.returns import discounted_return
-from recil.policies.environment import Environment, population_of
+from recil.policies.environment import Environment, identity_of, population_of, warrant_of
 from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.record import log_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Which users were met: returns of one meeting are paired.
+
+    world       the world's identity, None where it has none (see identity_of)
+    gamma       discount per step of the returns
+    population  sessions that meet; those of one population are not independent
+    """
+
+    world: str | None
+    seed: int
+    gamma: float = 1.0
+    population: int = 1
+
 
 @dataclass(frozen=True)
 class SimulatedValue:
-    """Mean return per session with a Student t interval over `sessions` users; returns: float64 [sessions]."""
+    """Mean return per session with a Student t interval over `sessions` users.
+
+    value, low, high  in this world, believed or not: a refused value is not printed, and had by asking alone
+    returns           float64 [sessions]
+    verdict, reasons  the world's own: that of the card of fitted users, `trust` for known worlds
+    meeting           whom the policy met; None for a value that is not to be held against others
+    """
 
     value: float
     low: float
@@ -30,11 +56,35 @@ class SimulatedValue:
     sessions: int
     confidence: float = 0.95
     returns: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    verdict: Verdict = "trust"
+    reasons: tuple[str, ...] = ()
+    meeting: Meeting | None = None
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise InputError("simulated value", f"verdict {self.verdict!r}", f"give one of {', '.join(VERDICTS)}")
+
+    @property
+    def refused(self) -> bool:
+        return self.verdict == "refuse"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row; a refused value is nan."""
+        import pandas as pd
+
+        hidden = {name: float("nan") for name in ("value", "low", "high") if self.refused}
+        names = ("value", "low", "high", "sessions", "verdict")
+        row = {name: getattr(self, name) for name in names} | hidden
+        return pd.DataFrame([row | {"reasons": "; ".join(self.reasons)}])
 
     def __str__(self) -> str:
+        reasons = "; ".join(self.reasons)
+        if self.refused:
+            return f"refuse: {reasons} ({self.sessions:,} simulated sessions)"
         return (
             f"{self.value:.5g} [{self.low:.5g}, {self.high:.5g}] reward per session, "
             f"{self.confidence:.0%} interval, {self.sessions:,} simulated sessions"
+            + (f"; {self.verdict}: {reasons}" if reasons else "")
         )
 
 
@@ -48,7 +98,10 @@ def simulated_value(
     confidence: float = 0.95,
     batch: int = 2048,
 ) -> SimulatedValue:
-    """The policy's value in this world. Two policies with one seed meet the same users: their returns are paired."""
+    """The policy's value in this world, with the world's verdict.
+
+    Two policies with one seed meet the same users: their returns are paired.
+    """
     check_confidence(confidence)
     parts = [
         discounted_return(
@@ -57,9 +110,15 @@ def simulated_value(
         for history in _rollouts(policy, environment, sessions, seed, batch)
     ]
     returns = torch.cat(parts).cpu().numpy()
-    # Sessions that meet are not independent: where they do, a population counts as one.
-    apart = returns.reshape(-1, population_of(environment)).mean(1)
-    return SimulatedValue(*student_interval(apart, confidence), sessions, confidence, returns)
+    meeting = Meeting(identity_of(environment), seed, gamma, population_of(environment))
+    warrant = warrant_of(environment)
+    interval = student_interval(independent(returns, meeting.population), confidence)
+    return SimulatedValue(*interval, sessions, confidence, returns, warrant.verdict, warrant.reasons, meeting)
+
+
+def independent(returns: np.ndarray, population: int) -> np.ndarray:
+    """float64 [sessions / population]: sessions that meet are not independent, so a population counts as one."""
+    return returns.reshape(-1, population).mean(1)
 
 
 def simulate(

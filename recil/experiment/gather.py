@@ -103,6 +103,7 @@ def _row(experiment: Experiment, method: Method, units: Sequence[Found], estimat
         nll=_mean(cloning, "nll"),
         next_nll=_mean(cloning, "next_nll"),
         own_world=method.kind == "reinforce" or method.own.get("source") in ("world", "both"),
+        warrant=next((item.judged["warrant"]["verdict"] for item in units if "warrant" in item.judged), None),
     )
 
 

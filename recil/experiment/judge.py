@@ -33,8 +33,9 @@ CLONERS = ("clone", "markov", "knn", "popular", "uniform")
 def judge(task: tuple[Setting, Unit]) -> Judged:
     """Judges one unit's policy, unless that is done, and completes its MLflow run.
 
-    Returns plain data: {"ope": {estimator: {...}}, "simulated" and "true": {seed: [value, low, high]}, "cloning"}; the
-    replicates of the estimators and the returns of the simulated sessions lie beside it in arrays.npz.
+    Returns plain data: {"ope": {estimator: {...}}, "simulated" and "true": {seed: [value, low, high]}, "warrant" of the
+    simulated values, "cloning"}; the replicates of the estimators and the returns of the simulated sessions lie beside
+    it in arrays.npz.
     """
     setting, unit = task
     folder = setting.result(unit)
@@ -87,6 +88,8 @@ def _judge(setting: Setting, unit: Unit) -> tuple[Judged, dict[str, np.ndarray]]
                 confidence=experiment.evaluate.confidence,
             )
             judged[name][str(seed)] = [value.value, value.low, value.high]
+            if name == "simulated":
+                judged["warrant"] = {"verdict": value.verdict, "reasons": list(value.reasons)}
             arrays[f"{name}_{seed}"] = value.returns
     if method.kind in CLONERS and policy is not None:
         judged["cloning"] = _as_cloner(policy, test)
@@ -156,7 +159,10 @@ def _as_cloner(policy: Any, test: SessionLog) -> dict[str, float]:
 
 
 def _metrics(judged: Judged) -> Iterator[tuple[str, float]]:
-    """The same as MLflow metrics. What is refused is not shown as a number."""
+    """The same as MLflow metrics. What is refused is not shown as a number, but for simulated values.
+
+    Those are in every run, so that charts compare like with like; the tag `sim.verdict` says what they are worth.
+    """
     sections = {"ope": judged["ope"]} | {f"ope_{log}": found for log, found in judged["others"].items()}
     for section, found in sections.items():
         for name, row in found.items():

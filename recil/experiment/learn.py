@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recil.config import Method
-from recil.experiment.data import kept_log, kept_users, write_json
+from recil.evaluate.card_folder import card_in, save_card
+from recil.experiment.data import kept_log, kept_users
 from recil.experiment.plan import BEHAVIOUR, Setting, Unit, method_of
-from recil.experiment.publish import begin, begin_users
+from recil.experiment.publish import begin, begin_users, publish_card
 from recil.logs.session_log import SessionLog
 from recil.policies.baselines import popular, uniform
 from recil.policies.encoders import EncoderConfig
@@ -19,7 +20,7 @@ from recil.policies.markov import markov
 from recil.policies.neighbours import knn
 from recil.policies.softmax import SoftmaxPolicy
 from recil.policies.storage import Storable, load, save
-from recil.sim.card import validate
+from recil.sim.card import SimulatorCard, validate
 from recil.sim.fit import fit_users
 from recil.sim.storage import save_users
 from recil.sim.world import World
@@ -104,8 +105,9 @@ MAKERS: dict[str, Callable[[Making], Storable]] = {
 
 
 def world_of(setting: Setting) -> World:
-    """The world of the fitted users."""
-    return World(kept_users(setting.users_folder() / "users"), setting.experiment.world.horizon)
+    """The world of the fitted users, with their card."""
+    folder, horizon = setting.users_folder(), setting.experiment.world.horizon
+    return World(kept_users(folder / "users"), horizon, card=card_in(folder))
 
 
 def is_made(setting: Setting, unit: Unit) -> bool:
@@ -116,7 +118,8 @@ def is_made(setting: Setting, unit: Unit) -> bool:
 
 def users_are_made(setting: Setting) -> bool:
     """Whether the fitted users and their card are there, or nothing is to be fitted."""
-    return setting.users is None or (setting.users_folder() / "card.json").exists()
+    folder = setting.users_folder()
+    return setting.users is None or all((folder / name).exists() for name in ("card.json", "users/users.json"))
 
 
 def learn(task: tuple[Setting, Unit | None]) -> None:
@@ -154,12 +157,18 @@ def _learn_users(setting: Setting) -> None:
     with begin_users(setting) as writer:
         users = fit_users(train, setting.experiment.users, setting.experiment.seeds[0], on_metrics=_reporter(writer))
         card = validate(users, test)
-        for row in card.rows:
-            model = row.model.replace(", ", "_").replace(" ", "_")
-            writer.metrics({f"card/{model}_log_loss": row.log_loss, f"card/{model}_calibration": row.calibration_error})
-        writer.text(card.table + "\n", "card.txt")
-        writer.figure(card.plot(), "card.png")
-        writer.tags({"recil.verdict": card.verdict})
+        save_card(card, setting.users_folder())
+        _report(writer, card)
+        publish_card(setting, writer)
+    # Last: where the users are, their run is complete.
     save_users(users, setting.users_folder() / "users")
-    content = {"verdict": card.verdict, "reasons": list(card.reasons), "table": card.table}
-    write_json(setting.users_folder() / "card.json", content)
+
+
+def _report(writer: RunWriter, card: SimulatorCard) -> None:
+    """The card in the users' run, where it can be charted and read."""
+    for row in card.rows:
+        model = row.model.replace(", ", "_").replace(" ", "_")
+        writer.metrics({f"card/{model}_log_loss": row.log_loss, f"card/{model}_calibration": row.calibration_error})
+    writer.text(card.table + "\n", "card.txt")
+    writer.figure(card.plot(), "card.png")
+    writer.tags({"recil.verdict": card.verdict})

@@ -39,7 +39,15 @@ def publish(setting: Setting, unit: Unit, judged: Mapping[str, Any], metrics: Ma
         writer.replay(setting.policy(unit.policy_key) / "metrics.jsonl")
         writer.metrics(metrics)
         writer.tags({"recil.policy": str(setting.policy(unit.policy_key) / "policy")})
+        if "warrant" in judged:
+            writer.tags({"sim.verdict": judged["warrant"]["verdict"]})
         writer.json(judged, "judged.json")
+
+
+def publish_card(setting: Setting, writer: RunWriter) -> None:
+    """The card of the fitted users, as its files."""
+    for name in ("card.md", "card.html", "card.json"):
+        writer.file(setting.users_folder() / name)
 
 
 def _writer(setting: Setting, name: str, key: str, tags: Mapping[str, str], **options: Any) -> RunWriter:

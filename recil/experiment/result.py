@@ -28,6 +28,7 @@ class Row:
     estimator        which one; verdict, reasons: on the value on the log
     seeds            finished, of how many; 1 of 1 for methods without chance
     own_world        learned in the world that gives `simulated`, which then flatters it
+    warrant          verdict on the users behind `simulated`; None where nothing was simulated
     nll, next_nll    as a cloner: nats per held-out item shown, and the same without each session's first slate
     """
 
@@ -43,6 +44,7 @@ class Row:
     nll: float | None = None
     next_nll: float | None = None
     own_world: bool = False
+    warrant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Result:
         heads = ["method", "kind", "seeds"]
         for measure in MEASURES:
             heads += [measure, f"{measure}_low", f"{measure}_high"]
-        heads += ["estimator", "verdict", "reasons", "nll", "next_nll"]
+        heads += ["simulated_verdict", "estimator", "verdict", "reasons", "nll", "next_nll"]
         return Table(tuple(heads), tuple(_cells(row) for row in self.rows))
 
     def gains_table(self) -> Table:
@@ -126,5 +128,5 @@ def _cells(row: Row) -> tuple[object, ...]:
     for measure in MEASURES:
         found: Sequence[float | None] = getattr(row, measure) or (None, None, None)
         intervals += [None if part is None or math.isnan(part) else part for part in found]
-    tail = (row.estimator, row.verdict, "; ".join(row.reasons), row.nll, row.next_nll)
+    tail = (row.warrant, row.estimator, row.verdict, "; ".join(row.reasons), row.nll, row.next_nll)
     return (row.method, row.kind, row.seeds[0], *intervals, *tail)

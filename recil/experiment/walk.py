@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from recil.config import Experiment, content_hash
 from recil.errors import InputError
+from recil.evaluate.card_folder import card_in
 from recil.evaluate.on_log import check_estimators
 from recil.experiment.data import check_truth, keep_log, truth_of
 from recil.experiment.figures import gains_figure, values_figure
@@ -17,12 +17,14 @@ from recil.experiment.gather import Found, gather, rows_on
 from recil.experiment.judge import judge, read_arrays
 from recil.experiment.learn import is_made, learn, users_are_made
 from recil.experiment.plan import Plan, Setting, Unit, plan_of
+from recil.experiment.publish import publish_card
 from recil.experiment.result import Result
 from recil.experiment.version import code_version
 from recil.jobs import Failure, run_units
 from recil.logs.align import align
 from recil.logs.read import read_log
 from recil.logs.session_log import SessionLog
+from recil.sim.card import SimulatorCard
 from recil.track.find import adopted_run, end_runs, find_runs
 from recil.track.git import git_tags
 from recil.track.links import runs_link
@@ -189,14 +191,13 @@ def _found(setting: Setting, unit: Unit) -> Found:
     return Found(unit, json.loads((folder / "judged.json").read_text(encoding="utf-8")), read_arrays(folder))
 
 
-def _card(setting: Setting) -> dict[str, Any] | None:
-    file = setting.users_folder() / "card.json"
-    return json.loads(file.read_text(encoding="utf-8")) if setting.users is not None else None
+def _card(setting: Setting) -> SimulatorCard | None:
+    return None if setting.users is None else card_in(setting.users_folder())
 
 
 def _result(walk: _Walk, found: Iterable[Found]) -> Result:
     setting, card = walk.setting, _card(walk.setting)
-    believed = card is None or card["verdict"] != "refuse"
+    believed = card is None or card.verdict != "refuse"
     found = list(found)
     rows, gains = gather(setting.experiment, found, believed)
     return Result(
@@ -204,7 +205,7 @@ def _result(walk: _Walk, found: Iterable[Found]) -> Result:
         rows=rows,
         gains=gains,
         confidence=setting.experiment.evaluate.confidence,
-        world=None if card is None else (card["verdict"], tuple(card["reasons"])),
+        world=None if card is None else (card.verdict, card.reasons),
         failures=walk.failures,
         link=runs_link(setting.store, setting.experiment_id),
         on_logs={name: rows_on(setting.experiment, found, name) for name in setting.others},
@@ -236,6 +237,9 @@ def _summarise(walk: _Walk, result: Result) -> None:
         tables |= {f"on_{name}": result.log_table(name) for name in result.on_logs}
         note = f"# {result.name}\n\n```\n{result}\n```\n"
         write_summary(writer, tables, figures, _metrics(result), note)
+        if setting.users is not None:
+            publish_card(setting, writer)
+            writer.tags({} if result.world is None else {"sim.verdict": result.world[0]})
 
 
 def _metrics(result: Result) -> Mapping[str, Mapping[str, float]]:

@@ -41,7 +41,7 @@ def words_of(result: Result) -> Iterator[str]:
 
 
 def _table(rows: Sequence[Row], on_log: str = "on the held-out log") -> Iterator[str]:
-    measures = [measure for measure in MEASURES if any(getattr(row, measure) is not None for row in rows)]
+    measures = [measure for measure in MEASURES if any(_cell(row, measure) != "-" for row in rows)]
     measures = measures or ["ope"]
     name = max(len("method"), *(len(row.method) for row in rows)) + 1
     heads = _HEADS | {"ope": on_log}
@@ -84,6 +84,8 @@ def _wrapped(line: str) -> list[str]:
 
 
 def _cell(row: Row, measure: str) -> str:
+    if measure == "simulated" and row.warrant == "refuse":
+        return "refuse"
     text = _shown(getattr(row, measure), measure)
     return f"{text}*" if measure == "simulated" and row.own_world and text != "-" else text
 

@@ -3,9 +3,11 @@
 The central users are fitted to the log; each member to a session bootstrap of it (Efron & Tibshirani 1993, "An
 introduction to the bootstrap", ch. 6). Sessions are drawn again after the split, within the part that is climbed on and
 within the part that says when to stop: no session stands on both sides. Members start cold, from initial weights of
-their own: members that start from the central users' parameters stop early beside them and spread too little. The way
-of choosing and the split are the central users'. What priors add in bias is in all members alike and not in their
-spread.
+their own, for the central fit's initial weights are part of its error. (Started from the central users' parameters they
+take half the time; on ten logs of 1,000 sessions of a known world they spread as much for two policies of three, and a
+sixth less for the uniform one. On logs so short that no fit settles they went on from where the central one stopped,
+away from it.) The way of choosing and the split are the central users'. What priors add in bias is in all members alike
+and not in their spread.
 """
 
 from __future__ import annotations

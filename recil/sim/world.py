@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import islice
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -12,7 +16,8 @@ from torch import Tensor
 
 from recil.errors import InputError
 from recil.logs.history import History
-from recil.policies.environment import Turn
+from recil.policies.environment import Turn, Warrant, WarrantVerdict
+from recil.policies.folder import catalogue_digest
 from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.resolvers import Drawn
@@ -20,14 +25,25 @@ from recil.sim.runtime import TorchRuntime
 from recil.sim.stories import ANSWERS, feedback_of, recommended_story
 from recil.sim.users import UserModel
 
+if TYPE_CHECKING:
+    from recil.sim.card import SimulatorCard
+
+NO_CARD = "no card: validate the users on held-out sessions (recil.validate)"
+
 
 @dataclass(frozen=True)
 class World:
-    """Users met for at most `horizon` steps, with slates of `slate_size` items (None: as in the log)."""
+    """Users met for at most `horizon` steps, with slates of `slate_size` items (0: as in the log).
+
+    card   of fitted users, by which values in this world are trusted or refused; without one they are refused
+    known  these users stand for nobody: the world is what it is, and needs no card
+    """
 
     users: UserModel
     horizon: int
     slate_size: int = 0
+    card: SimulatorCard | None = None
+    known: bool = False
 
     def __post_init__(self) -> None:
         logged = self.users.behaviour.layout.slate_size
@@ -50,6 +66,20 @@ class World:
     def item_ids(self) -> np.ndarray:
         """The names of the items, [A]."""
         return self.users.item_ids
+
+    @property
+    def warrant(self) -> Warrant:
+        """The verdict of the users' card and its reasons."""
+        if self.known:
+            return Warrant("trust")
+        if self.card is None:
+            return Warrant("refuse", (NO_CARD,))
+        return Warrant(cast(WarrantVerdict, self.card.verdict), tuple(self.card.reasons))
+
+    @cached_property
+    def identity(self) -> str:
+        """A name and a digest of users, horizon and slates: equal where every session would go the same way."""
+        return f"users {_digest_of(self.users)}, {self.horizon} steps, slates of {self.slate_size}"
 
     @torch.no_grad()
     def turns(self, policy: Policy, sessions: Tensor, streams: Streams) -> Iterator[Turn]:
@@ -75,3 +105,20 @@ class World:
         """Sessions under `policy`; see Environment."""
         *_, last = self.turns(policy, sessions, streams)
         return replace(last.history, memo={})
+
+
+def _digest_of(users: UserModel) -> str:
+    """Of everything that simulated sessions come from: behaviour, starts, items; not of what judges the users."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(json.dumps(asdict(users.behaviour.layout), sort_keys=True, default=str).encode())
+    digest.update(f"{type(users.behaviour).__qualname__} {catalogue_digest(users.item_ids)}".encode())
+    tensors = {f"behaviour.{name}": value for name, value in users.behaviour.state_dict().items()}
+    tensors["kinds"] = users.starts.kinds
+    if users.starts.lengths is not None:
+        tensors["lengths"] = users.starts.lengths
+    for part, columns in (("user", users.starts.user), ("context", users.starts.context), ("item", users.item_columns)):
+        tensors |= {f"{part}.{name}": value for name, value in columns.items()}
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -63,7 +63,7 @@ def sparse_clicks(settings: Settings | None = None) -> World:
     settings = settings or Settings.model_validate({})
     behaviour = _behaviour(settings)
     starts = Starts(behaviour.type_log_prior().exp()[None])
-    return World(UserModel(behaviour, starts, np.arange(settings.items), {}), settings.horizon)
+    return World(UserModel(behaviour, starts, np.arange(settings.items), {}), settings.horizon, known=True)
 
 
 def normal_draws(generator: torch.Generator, *shape: int) -> Tensor:
