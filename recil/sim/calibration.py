@@ -30,3 +30,27 @@ def expected_calibration_error(probability: np.ndarray, clicked: np.ndarray, gro
     counts = np.bincount(group)
     predicted, observed = np.bincount(group, probability), np.bincount(group, clicked)
     return float(np.abs(predicted - observed).sum() / counts.sum())
+
+
+def placements(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """[M]: of each positive, the share of negatives ranked below it; of each negative, of positives ranked above it."""
+    n, m = int(positive.sum()), int((~positive).sum())
+    below = rankdata(score)
+    place = np.empty(len(score))
+    place[positive] = (below[positive] - rankdata(score[positive])) / m
+    place[~positive] = 1 - (below[~positive] - rankdata(score[~positive])) / n
+    return place
+
+
+def area_and_error(score: np.ndarray, positive: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
+    """Area under the curve and its standard error, with clusters (int [M]) as the independent units.
+
+    Obuchowski (1997), "Nonparametric analysis of clustered ROC curve data". nan without both kinds.
+    """
+    n, m = int(positive.sum()), int((~positive).sum())
+    if not n or not m:
+        return float("nan"), float("nan")
+    place = placements(score, positive)
+    area = float(place[positive].mean())
+    parts = np.bincount(cluster, np.where(positive, (place - area) / n, (place - area) / m))
+    return area, float(np.sqrt((parts**2).sum()))
