@@ -198,6 +198,7 @@ def test_a_card_saved_into_the_users_folder_is_theirs(place, log, recil, tmp_pat
     (row,) = json.loads(recil(*simulate)[1])
     card = json.loads((tmp_path / "users" / "card.json").read_text())
     assert (row["verdict"], row["reasons"]) == (card["verdict"], "; ".join(card["reasons"]))
+    assert row["verdict"] == "refuse" or row["between"] >= 0  # of the two members
 
     from recil.sim.ensemble import UserEnsemble
 
@@ -227,3 +228,12 @@ def test_the_log_is_read_as_asked(place, log, recil) -> None:
     code, _, err = recil("users", "fit", place / "liked.csv", "--out", place / "none", *QUICK)
     assert code == 2 and "click" in err and not (place / "none").exists()
     assert read_log(place / "liked.csv", reward="liked").sessions == log.sessions
+
+
+def test_the_reference_is_kept_beside_the_users_and_shown_again(place, log, recil, tmp_path) -> None:
+    code, out, _ = recil("users", "fit", place / "log", "--out", tmp_path / "users", *QUICK, "--reference")
+    assert code in (0, 1) and "what is learnable beyond the users" in out
+    log.split(by="session", test=0.2, seed=0)[1].save(tmp_path / "test")
+    _, again, _ = recil("users", "validate", tmp_path / "users", tmp_path / "test")
+    line = "what is learnable beyond the users"
+    assert [row for row in out.splitlines() if line in row] == [row for row in again.splitlines() if line in row]

@@ -15,6 +15,7 @@ from small_experiment import FILE, write_experiment
 from store_template import MLFLOW_WARNINGS, fresh_store
 
 from recil.config import load_experiment
+from recil.errors import InputError
 from recil.experiment import learn, plan, run_experiment
 from recil.sim.card import validate
 
@@ -27,7 +28,7 @@ SHORT = SHORT.replace("seeds = [0, 1]", "seeds = [0]") + '[[methods]]\nname = "r
 def ran(request, tmp_path, monkeypatch):
     """(the verdict on the users, the result, the store): an experiment whose card says what it is told to say."""
     verdict, reasons = request.param, () if request.param == "trust" else ("off by so much",)
-    judged = lambda users, log: replace(validate(users, log), verdict=verdict, reasons=reasons)  # noqa: E731
+    judged = lambda users, log, **more: replace(validate(users, log, **more), verdict=verdict, reasons=reasons)  # noqa: E731
     monkeypatch.setattr(learn, "validate", judged)
     monkeypatch.setattr(plan, "code_version", lambda: "test")
     file, store = write_experiment(tmp_path, SHORT), fresh_store(tmp_path)
@@ -67,3 +68,29 @@ def test_without_users_there_is_no_verdict_on_any(tmp_path, monkeypatch) -> None
     for run in MlflowClient(store.uri).search_runs(["1"]):
         assert "sim.verdict" not in run.data.tags
         assert not {file.path for file in MlflowClient(store.uri).list_artifacts(run.info.run_id)} & {"card.md"}
+
+
+def test_members_widen_what_is_simulated_and_the_reference_stands_on_the_card(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(plan, "code_version", lambda: "test")
+    found = {}
+    for name, more in (("one", ""), ("many", "members = 3\nreference = true\n")):
+        place, text = tmp_path / name, SHORT.replace("[world]\n", "[world]\n" + more)
+        place.mkdir()
+        store = fresh_store(place)
+        trusted = lambda users, log, **rest: replace(validate(users, log, **rest), verdict="trust", reasons=())  # noqa: E731
+        monkeypatch.setattr(learn, "validate", trusted)
+        (row,) = run_experiment(load_experiment(write_experiment(place, text)), store, place / "work").rows
+        found[name] = (
+            row.simulated,
+            {run.data.tags["recil.method"]: run.data.metrics for run in MlflowClient(store.uri).search_runs(["1"])},
+        )
+    (alone, bare), (among, metrics) = found["one"], found["many"]
+    assert among[0] == alone[0] and among[2] - among[1] > alone[2] - alone[1]
+    assert "sim/between" in metrics["random"] and "sim/between" not in bare["random"]
+    assert "card/reference_gap" in metrics["users"] and "card/reference_gap" not in bare["users"]
+
+
+def test_an_ensemble_of_one_is_bad_input(tmp_path) -> None:
+    text = SHORT.replace("[world]\n", "[world]\nmembers = 1\n")
+    with pytest.raises(InputError, match=r"world\.members"):
+        load_experiment(write_experiment(tmp_path, text))

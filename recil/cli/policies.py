@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from recil.policies.environment import Environment
-    from recil.sim.card import SimulatorCard
-    from recil.sim.users import UserModel
+    from recil.sim.world import World
 
 
 def _on_log(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -213,29 +212,32 @@ def _world(
 
         world = Truth(load_settings(truth)).world
         return world, world.item_ids
+    fitted = _fitted_earlier(users, horizon) if users is not None else _fitted_now(Path(str(fit)), horizon, seed)
+    return fitted, fitted.item_ids
+
+
+def _fitted_earlier(folder: Path, horizon: int) -> World:
+    """The users saved in this folder, with what lies there with them: their card, and an ensemble."""
+    from recil.sim.card import card_beside
+    from recil.sim.ensemble import UserEnsemble
+    from recil.sim.storage import load_users
     from recil.sim.world import World
 
-    found, card = _fitted_earlier(users) if users is not None else _fitted_now(Path(str(fit)), seed)
-    return World(found, horizon, card=card), found.item_ids
+    users, ensemble = load_users(folder), folder / "ensemble"
+    members = UserEnsemble.load(ensemble).members if ensemble.is_dir() else ()
+    return World(users, horizon, card=card_beside(folder), members=members)
 
 
-def _fitted_earlier(folder: Path) -> tuple[UserModel, SimulatorCard | None]:
-    """The users saved in this folder, and the card that lies there with them."""
-    from recil.evaluate.card_folder import card_in
-    from recil.sim.storage import load_users
-
-    return load_users(folder), card_in(folder)
-
-
-def _fitted_now(log: Path, seed: int) -> tuple[UserModel, SimulatorCard]:
+def _fitted_now(log: Path, horizon: int, seed: int) -> World:
     """Users fitted to most sessions of a log, with their card on the others: nothing is simulated without one."""
     from recil.logs.read import read_log
     from recil.sim.card import validate
     from recil.sim.fit import fit_users
+    from recil.sim.world import World
 
     train, held_out = read_log(log).split(by="session", test=0.2, seed=seed)
     users = fit_users(train, seed=seed)
-    return users, validate(users, held_out)
+    return World(users, horizon, card=validate(users, held_out))
 
 
 def _keep(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recil.evaluate.transfer import Transfer
     from recil.logs.session_log import SessionLog
     from recil.sim.card import SimulatorCard
+    from recil.sim.reference import ResponseReference
     from recil.sim.user_config import UserConfig
     from recil.sim.users import UserModel
 
@@ -50,6 +51,8 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--test", default=0.2, show_default=True, help="Share of the log that is held out for the card.")
 @click.option("--no-card", is_flag=True, help="Hold nothing out. What is simulated with such users is refused.")
 @click.option("--members", type=click.IntRange(2), help="Fit so many more to bootstraps of the log, an ensemble.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Members fitted side by side.")
+@click.option("--reference", is_flag=True, help="Show on the card what a neural response model learns of the log.")
 @_reading
 @seed
 @common
@@ -62,6 +65,8 @@ def fit(
     test: float,
     no_card: bool,
     members: int | None,
+    jobs: int,
+    reference: bool,
     log_format: str | None,
     reward: str,
     seed: int,
@@ -71,7 +76,6 @@ def fit(
 
     Refused users are saved all the same: their card says what is wrong.
     """
-    from recil.evaluate.card_folder import save_card
     from recil.sim.card import validate as judge
     from recil.sim.user_config import UserConfig
 
@@ -81,12 +85,12 @@ def fit(
     found = read(log, log_format, reward)
     by = held_out_by or ("session" if found.timestamp is None else "time")
     train, held_out = (found, None) if no_card else found.split(by=by, test=test, seed=seed)
-    fitted = _fit(train, config, seed, members, out)
+    fitted = _fit(train, config, seed, members, jobs, out)
     if held_out is None:
         _say_fitted(form, fitted, out)
         return
-    card = judge(fitted, held_out)
-    save_card(card, out)
+    card = judge(fitted, held_out, reference=_reference(train, seed, out) if reference else None, seed=seed)
+    card.save(out)
     learned = _transfer(lambda: (train, held_out), fitted, seed)
     _answer(form, {"held-out": card}, learned)
     _gate(out, {"held-out": card})
@@ -116,19 +120,19 @@ def validate(
 
     LOG must hold other sessions than those the users were fitted to, over the same catalogue.
     """
-    from recil.evaluate.card_folder import save_card
     from recil.logs.align import align
     from recil.sim.card import validate as judge
     from recil.sim.storage import load_users
 
     fitted, held_out = load_users(folder), read(log, log_format, reward)
-    cards = {"held-out": judge(fitted, held_out)}
+    reference = _reference_beside(folder)
+    cards = {"held-out": judge(fitted, held_out, reference=reference, seed=seed)}
     if shift is not None:
-        cards["shift"] = judge(fitted, align(read(shift, log_format, reward), held_out))
+        cards["shift"] = judge(fitted, align(read(shift, log_format, reward), held_out), reference=reference, seed=seed)
     learned = _transfer(lambda: _halves(held_out, seed), fitted, seed)
     if report is not None:
         for name, card in cards.items():
-            save_card(card, report if name == "held-out" else report / name)
+            card.save(report if name == "held-out" else report / name)
         if learned is not None:
             learned.save(report / "transfer.json")
     _answer(form, cards, learned)
@@ -141,7 +145,7 @@ def _check_place(out: Path) -> None:
         raise InputError(f"users folder {out}", "exists and holds no users", "give a new folder")
 
 
-def _fit(train: SessionLog, config: UserConfig, seed: int, members: int | None, out: Path) -> UserModel:
+def _fit(train: SessionLog, config: UserConfig, seed: int, members: int | None, jobs: int, out: Path) -> UserModel:
     """The users, saved at once: what is done next may fail. An older card there goes, for it was not theirs."""
     from recil.sim.fit import fit_users
     from recil.sim.storage import save_users
@@ -160,10 +164,29 @@ def _fit(train: SessionLog, config: UserConfig, seed: int, members: int | None, 
                 config,
                 seed,
                 members=members,
+                jobs=jobs,
                 users=found,
                 on_metrics=lambda number, _: progress(number, members, "members"),
             ).save(out / "ensemble")
     return found
+
+
+def _reference(train: SessionLog, seed: int, out: Path) -> ResponseReference:
+    """What is learnable, saved beside the users, where `recil users validate` finds it."""
+    from recil.sim.reference import ReferenceConfig, fit_reference
+    from recil.sim.reference_storage import save_reference
+
+    most = ReferenceConfig().epochs
+    with ProgressBar() as progress:
+        found = fit_reference(train, seed=seed, on_metrics=lambda epoch, _: progress(epoch, most, "passes at most"))
+    save_reference(found, out / "reference")
+    return found
+
+
+def _reference_beside(folder: Path) -> ResponseReference | None:
+    from recil.sim.reference_storage import load_reference
+
+    return load_reference(folder / "reference") if (folder / "reference").is_dir() else None
 
 
 def _halves(held_out: SessionLog, seed: int) -> tuple[SessionLog, SessionLog]:

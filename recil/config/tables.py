@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Optional, Union, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from recil.config.kinds import KINDS, Label
 
@@ -40,10 +40,23 @@ class TruthTable(_Table):
 
 
 class WorldTable(_Table):
-    """Simulation. horizon: most steps of a session; sessions: simulated for each policy's value."""
+    """Simulation. horizon: most steps of a session; sessions: simulated for each policy's value.
+
+    members: users fitted to bootstraps of the log, whose spread goes into every simulated value's interval; 0 for none
+    reference: fit a neural response model, too, and show on the card how much more of the log could be learned
+    """
 
     horizon: Annotated[int, Field(ge=1)] = 12
     sessions: Annotated[int, Field(ge=2)] = 4000
+    members: Annotated[int, Field(ge=0)] = 0
+    reference: bool = False
+
+    @field_validator("members")
+    @classmethod
+    def _some_or_none(cls, members: int) -> int:
+        if members == 1:
+            raise ValueError("give 2 or more, or 0: one alone has no spread")
+        return members
 
 
 class OtherLogTable(_Table):

@@ -12,6 +12,7 @@ import numpy as np
 
 from recil.errors import InputError
 from recil.evaluate.bootstrap import check_confidence, percentile_interval
+from recil.evaluate.components import EnsembleDifference
 from recil.evaluate.estimates import PREFERENCE, WIDTH, Estimate, Estimates, Interval, number, reasons_below
 from recil.evaluate.estimators import ESTIMATORS
 from recil.evaluate.intervals import student_interval
@@ -214,11 +215,19 @@ def _of_one_meeting(simulated: Mapping[str, SimulatedValue]) -> Comparison:
     population = 1 if some.meeting is None else some.meeting.population
     pairs = []
     for first, second in combinations([name for name, value in simulated.items() if not value.refused], 2):
-        apart = independent(simulated[first].returns - simulated[second].returns, population)
-        pairs.append(Difference(first, second, *student_interval(apart, some.confidence)))
+        pairs.append(Difference(first, second, *_apart(simulated[first], simulated[second], population)))
     values = {name: Interval(result.value, result.low, result.high) for name, result in simulated.items()}
     verdicts = {name: (result.verdict, result.reasons) for name, result in simulated.items()}
     return _ranked(values, verdicts, pairs, f"{some.sessions:,} simulated users", some.confidence)
+
+
+def _apart(first: SimulatedValue, second: SimulatedValue, population: int) -> tuple[float, float, float]:
+    """The paired difference and its interval; over members of an ensemble too, where both have met them."""
+    apart = first.returns - second.returns
+    if first.ensemble is None:
+        return student_interval(independent(apart, population), first.confidence)
+    found = EnsembleDifference.of(np.stack([apart, *(first.member_returns - second.member_returns)]), first.confidence)
+    return found.value, found.low, found.high
 
 
 def paired_over_seeds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +11,13 @@ import torch
 
 from recil.errors import InputError
 from recil.evaluate.bootstrap import check_confidence
+from recil.evaluate.components import EnsembleValue
 from recil.evaluate.intervals import student_interval
 from recil.evaluate.verdict import VERDICTS, Verdict
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.returns import discounted_return
-from recil.policies.environment import Environment, identity_of, population_of, warrant_of
+from recil.policies.environment import Environment, identity_of, members_of, population_of, warrant_of
 from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.record import log_of
@@ -32,22 +33,27 @@ class Meeting:
     world       the world's identity, None where it has none (see identity_of)
     gamma       discount per step of the returns
     population  sessions that meet; those of one population are not independent
+    members     of the ensemble of users, 0 where the world has none
     """
 
     world: str | None
     seed: int
     gamma: float = 1.0
     population: int = 1
+    members: int = 0
 
 
 @dataclass(frozen=True)
 class SimulatedValue:
-    """Mean return per session with a Student t interval over `sessions` users.
+    """Mean return per session with a Student t interval over `sessions` users, and over an ensemble's members.
 
     value, low, high  in this world, believed or not: a refused value is not printed, and had by asking alone
     returns           float64 [sessions]
     verdict, reasons  the world's own: that of the card of fitted users, `trust` for known worlds
     meeting           whom the policy met; None for a value that is not to be held against others
+    ensemble          what is uncertain within the simulator and between simulators, apart and together; None where the
+                      world has one kind of fitted users only, so that nothing is known of the latter
+    member_returns    float64 [members, sessions], at the same addresses
     """
 
     value: float
@@ -59,6 +65,8 @@ class SimulatedValue:
     verdict: Verdict = "trust"
     reasons: tuple[str, ...] = ()
     meeting: Meeting | None = None
+    ensemble: EnsembleValue | None = None
+    member_returns: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -75,6 +83,8 @@ class SimulatedValue:
         hidden = {name: float("nan") for name in ("value", "low", "high") if self.refused}
         names = ("value", "low", "high", "sessions", "verdict")
         row = {name: getattr(self, name) for name in names} | hidden
+        if self.ensemble is not None and not self.refused:
+            row |= {"within": self.ensemble.within, "between": self.ensemble.between}
         return pd.DataFrame([row | {"reasons": "; ".join(self.reasons)}])
 
     def __str__(self) -> str:
@@ -84,6 +94,7 @@ class SimulatedValue:
         return (
             f"{self.value:.5g} [{self.low:.5g}, {self.high:.5g}] reward per session, "
             f"{self.confidence:.0%} interval, {self.sessions:,} simulated sessions"
+            + (f", {self.ensemble.parts}" if self.ensemble is not None else "")
             + (f"; {self.verdict}: {reasons}" if reasons else "")
         )
 
@@ -100,20 +111,37 @@ def simulated_value(
 ) -> SimulatedValue:
     """The policy's value in this world, with the world's verdict.
 
-    Two policies with one seed meet the same users: their returns are paired.
+    Two policies with one seed meet the same users: their returns are paired. Where the world has members of an ensemble
+    the policy meets each member's users too, and the interval covers what differs between members.
     """
     check_confidence(confidence)
+    returns = _returns(policy, environment, sessions, seed, gamma, batch)
+    members = [_returns(policy, member, sessions, seed, gamma, batch) for member in members_of(environment)]
+    meeting = Meeting(identity_of(environment), seed, gamma, population_of(environment), len(members))
+    warrant = warrant_of(environment)
+    found = SimulatedValue(
+        *student_interval(independent(returns, meeting.population), confidence),
+        sessions, confidence, returns, warrant.verdict, warrant.reasons, meeting,
+    )  # fmt: skip
+    if not members:
+        return found
+    if sessions < 2:
+        raise InputError("sessions", f"{sessions}", "give 2 or more: one alone has no standard error")
+    spread = EnsembleValue.of(np.stack([returns, *members]), confidence)
+    return replace(found, low=spread.low, high=spread.high, ensemble=spread, member_returns=np.stack(members))
+
+
+def _returns(
+    policy: Policy, environment: Environment, sessions: int, seed: int, gamma: float, batch: int
+) -> np.ndarray:
+    """float64 [sessions]."""
     parts = [
         discounted_return(
             torch.where(history.shown, history.reward, 0.0).sum(-1, dtype=torch.float64), history.happened, gamma
         )
         for history in _rollouts(policy, environment, sessions, seed, batch)
     ]
-    returns = torch.cat(parts).cpu().numpy()
-    meeting = Meeting(identity_of(environment), seed, gamma, population_of(environment))
-    warrant = warrant_of(environment)
-    interval = student_interval(independent(returns, meeting.population), confidence)
-    return SimulatedValue(*interval, sessions, confidence, returns, warrant.verdict, warrant.reasons, meeting)
+    return torch.cat(parts).cpu().numpy()
 
 
 def independent(returns: np.ndarray, population: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 from recil.errors import InputError
 from recil.logs.read import read_log
 from recil.logs.session_log import SessionLog
+from recil.sim.ensemble import UserEnsemble
 from recil.sim.generate import Truth, load_settings
 from recil.sim.storage import load_users
 from recil.sim.users import UserModel
@@ -49,6 +50,12 @@ def check_truth(truth: Truth, log: SessionLog, place: str) -> None:
 def kept_users(folder: Path) -> UserModel:
     """The fitted users kept in this folder, read once per process."""
     return load_users(folder)
+
+
+@lru_cache(maxsize=1)
+def kept_ensemble(folder: Path) -> UserEnsemble:
+    """The ensemble kept in this folder, read once per process."""
+    return UserEnsemble.load(folder)
 
 
 def write_json(path: Path, content: Any) -> None:

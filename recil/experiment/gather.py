@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,10 +129,36 @@ def _in_world(experiment: Experiment, units: Sequence[Found], measure: str) -> I
     values = _by_seed(experiment, units, measure)
     if not values:
         return None
+    confidence = experiment.evaluate.confidence
     if len(units) > 1:
-        return student_interval(list(values.values()), experiment.evaluate.confidence)
-    returns = np.concatenate([units[0].arrays[f"{measure}_{seed}"] for seed in values])
-    return student_interval(returns, experiment.evaluate.confidence)
+        found = student_interval(list(values.values()), confidence)
+    else:
+        returns = np.concatenate([units[0].arrays[f"{measure}_{seed}"] for seed in values])
+        found = student_interval(returns, confidence)
+    return _widened(found, _among_members(units, values, measure), confidence)
+
+
+def _among_members(units: Sequence[Found], seeds: Iterable[int], measure: str) -> np.ndarray | None:
+    """[members]: the mean over seeds among each member's users; None where there are none."""
+    name = f"{measure}_members"
+    parts = [
+        item.arrays[f"{name}_{seed}"] for seed in seeds for item in units
+        if item.unit.seed in (None, seed) and f"{name}_{seed}" in item.arrays
+    ]  # fmt: skip
+    return np.mean(parts, axis=0) if parts else None
+
+
+def _widened(interval: Interval, members: np.ndarray | None, confidence: float) -> Interval:
+    """The interval with what differs between members added, as a Student t half-width, in the root of squares.
+
+    Member values hold the noise of their own simulation, too, so that this is rather too wide.
+    """
+    if members is None:
+        return interval
+    value, low, high = interval
+    middle, least, _ = student_interval(members * len(members) ** 0.5, confidence)  # t times the members' own spread
+    half = math.hypot((high - low) / 2, middle - least)
+    return value, value - half, value + half
 
 
 def _on_log(
@@ -184,7 +211,9 @@ def _gain(
     else:
         arrays = [part[0].arrays[f"{measure}_{shared[0]}"] for part in units]
         found = student_interval(arrays[0] - arrays[1], confidence)
-    return Gain(*names, measure, *found)
+    members = [_among_members(part, shared, measure) for part in units]
+    apart = None if members[0] is None or members[1] is None else members[0] - members[1]
+    return Gain(*names, measure, *_widened(found, apart, confidence))
 
 
 def _name(item: Found, estimator: str) -> str:

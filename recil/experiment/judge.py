@@ -34,7 +34,8 @@ def judge(task: tuple[Setting, Unit]) -> Judged:
     """Judges one unit's policy, unless that is done, and completes its MLflow run.
 
     Returns plain data: {"ope": {estimator: {...}}, "simulated" and "true": {seed: [value, low, high]}, "warrant" of the
-    simulated values, "cloning"}; the replicates of the estimators and the returns of the simulated sessions lie beside
+    simulated values, "spread": {seed: [within, between]} where users were fitted to bootstraps, "cloning"}; the
+    replicates of the estimators and the returns of the simulated sessions lie beside
     it in arrays.npz.
     """
     setting, unit = task
@@ -55,7 +56,10 @@ def read_judged(folder: Path) -> Judged | None:
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """ "ope" [E, R] in the order of judged["ope"], "simulated_<seed>" and "true_<seed>" [sessions]."""
+    """ "ope" [E, R] in the order of judged["ope"], "simulated_<seed>" and "true_<seed>" [sessions].
+
+    "simulated_members_<seed>" [members], the values among users fitted to bootstraps, where there are any.
+    """
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
@@ -91,6 +95,9 @@ def _judge(setting: Setting, unit: Unit) -> tuple[Judged, dict[str, np.ndarray]]
             if name == "simulated":
                 judged["warrant"] = {"verdict": value.verdict, "reasons": list(value.reasons)}
             arrays[f"{name}_{seed}"] = value.returns
+            if value.ensemble is not None:
+                judged.setdefault("spread", {})[str(seed)] = [value.ensemble.within, value.ensemble.between]
+                arrays[f"{name}_members_{seed}"] = value.member_returns.mean(1)
     if method.kind in CLONERS and policy is not None:
         judged["cloning"] = _as_cloner(policy, test)
     judged["seconds"] = time.monotonic() - started
@@ -179,6 +186,9 @@ def _metrics(judged: Judged) -> Iterator[tuple[str, float]]:
             if len(judged[world]) == 1:
                 yield f"{section}/return_low", low
                 yield f"{section}/return_high", high
+    for place, name in enumerate(("within", "between")):
+        if "spread" in judged:
+            yield f"sim/{name}", float(np.mean([parts[place] for parts in judged["spread"].values()]))
     for name, value in judged.get("cloning", {}).items():
         yield f"rank/{name}", value
     yield "time/judging_seconds", judged["seconds"]

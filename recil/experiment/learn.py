@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -9,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recil.config import Method
-from recil.evaluate.card_folder import card_in, save_card
-from recil.experiment.data import kept_log, kept_users
+from recil.experiment.data import kept_ensemble, kept_log, kept_users
 from recil.experiment.plan import BEHAVIOUR, Setting, Unit, method_of
 from recil.experiment.publish import begin, begin_users, publish_card
 from recil.logs.session_log import SessionLog
@@ -20,8 +20,10 @@ from recil.policies.markov import markov
 from recil.policies.neighbours import knn
 from recil.policies.softmax import SoftmaxPolicy
 from recil.policies.storage import Storable, load, save
-from recil.sim.card import SimulatorCard, validate
+from recil.sim.card import SimulatorCard, card_beside, validate
+from recil.sim.ensemble import fit_ensemble
 from recil.sim.fit import fit_users
+from recil.sim.reference import fit_reference
 from recil.sim.storage import save_users
 from recil.sim.world import World
 from recil.track.run import RunWriter
@@ -107,7 +109,8 @@ MAKERS: dict[str, Callable[[Making], Storable]] = {
 def world_of(setting: Setting) -> World:
     """The world of the fitted users, with their card."""
     folder, horizon = setting.users_folder(), setting.experiment.world.horizon
-    return World(kept_users(folder / "users"), horizon, card=card_in(folder))
+    members = kept_ensemble(folder / "ensemble").members if setting.experiment.world.members else ()
+    return World(kept_users(folder / "users"), horizon, card=card_beside(folder), members=members)
 
 
 def is_made(setting: Setting, unit: Unit) -> bool:
@@ -154,18 +157,33 @@ def _reporter(writer: RunWriter) -> Callable[[int, Mapping[str, float]], None]:
 def _learn_users(setting: Setting) -> None:
     """Fits the users to the training log and judges them on the held-out one; the run of the fit holds both."""
     train, test = (kept_log(setting.data(key)) for key in (setting.train, setting.test))
+    folder, experiment = setting.users_folder(), setting.experiment
+    seed, members = experiment.seeds[0], experiment.world.members
     with begin_users(setting) as writer:
-        users = fit_users(train, setting.experiment.users, setting.experiment.seeds[0], on_metrics=_reporter(writer))
-        card = validate(users, test)
-        save_card(card, setting.users_folder())
+        on_metrics = _reporter(writer)
+        under_way = folder / "fit"
+        folder.mkdir(parents=True, exist_ok=True)
+        users = fit_users(train, experiment.users, seed, on_metrics=on_metrics, checkpoint=under_way)
+        if members:
+            ensemble = fit_ensemble(
+                train, experiment.users, seed, members=members, users=users, checkpoint=folder / "members.fit"
+            )
+            ensemble.save(folder / "ensemble")
+        reference = fit_reference(train, seed=seed) if experiment.world.reference else None
+        card = validate(users, test, reference=reference, seed=seed)
+        card.save(folder)
         _report(writer, card)
         publish_card(setting, writer)
     # Last: where the users are, their run is complete.
-    save_users(users, setting.users_folder() / "users")
+    save_users(users, folder / "users")
+    under_way.unlink(missing_ok=True)
+    shutil.rmtree(folder / "members.fit", ignore_errors=True)
 
 
 def _report(writer: RunWriter, card: SimulatorCard) -> None:
     """The card in the users' run, where it can be charted and read."""
+    if card.gap is not None:
+        writer.metrics({"card/reference_gap": card.gap[0]})
     for row in card.rows:
         model = row.model.replace(", ", "_").replace(" ", "_")
         writer.metrics({f"card/{model}_log_loss": row.log_loss, f"card/{model}_calibration": row.calibration_error})

@@ -152,7 +152,8 @@ def _users_key(experiment: Experiment, train: str) -> str | None:
     if experiment.users is None:
         return None
     settings = experiment.resolved()["users"]
-    return content_hash([code_version(), "users", settings, train, experiment.seeds[0]])
+    world = [experiment.world.members, experiment.world.reference]
+    return content_hash([code_version(), "users", settings, world, train, experiment.seeds[0]])
 
 
 def _unit(

@@ -23,7 +23,8 @@ class Row:
     """A method's value, reward per session: (value, low, high) or None where it was not, or may not be, measured.
 
     true, simulated  mean over seeds with a Student t interval over them; where training draws on no seed, and with one
-                     seed, the interval is over all simulated sessions
+                     seed, the interval is over all simulated sessions. Where users were fitted to bootstraps of the
+                     log, what differs between them is in the interval of `simulated`
     ope              mean over seeds on the held-out log, with a bootstrap interval over its sessions
     estimator        which one; verdict, reasons: on the value on the log
     seeds            finished, of how many; 1 of 1 for methods without chance

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from recil.config import Experiment, content_hash
 from recil.errors import InputError
-from recil.evaluate.card_folder import card_in
 from recil.evaluate.on_log import check_estimators
 from recil.experiment.data import check_truth, keep_log, truth_of
 from recil.experiment.figures import gains_figure, values_figure
@@ -24,7 +23,7 @@ from recil.jobs import Failure, run_units
 from recil.logs.align import align
 from recil.logs.read import read_log
 from recil.logs.session_log import SessionLog
-from recil.sim.card import SimulatorCard
+from recil.sim.card import SimulatorCard, card_beside
 from recil.track.find import adopted_run, end_runs, find_runs
 from recil.track.git import git_tags
 from recil.track.links import runs_link
@@ -192,7 +191,7 @@ def _found(setting: Setting, unit: Unit) -> Found:
 
 
 def _card(setting: Setting) -> SimulatorCard | None:
-    return None if setting.users is None else card_in(setting.users_folder())
+    return None if setting.users is None else card_beside(setting.users_folder())
 
 
 def _result(walk: _Walk, found: Iterable[Found]) -> Result:

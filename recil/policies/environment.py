@@ -73,6 +73,11 @@ def population_of(environment: Environment) -> int:
     return getattr(environment, "population", 1)
 
 
+def members_of(environment: Environment) -> tuple[Environment, ...]:
+    """Worlds that might as well stand in this one's place: of other users fitted to logs like its own."""
+    return getattr(environment, "others", ())
+
+
 def warrant_of(environment: Environment) -> Warrant:
     """Whether to believe it. What stands for nothing but itself, such as a known world, needs no card."""
     return getattr(environment, "warrant", Warrant("trust"))

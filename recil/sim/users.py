@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from recil.policies.inputs import Feature
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
 from recil.sim.feedback import codes_of
+from recil.sim.identity import digest_of
 from recil.sim.likelihood import LogProb
 from recil.sim.rates import Rates
 from recil.sim.runtime import TorchRuntime
@@ -67,6 +69,11 @@ class UserModel:
     baselines: Mapping[str, Rates] = field(default_factory=dict)
     leaving_rate: float = 0.0
     report: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal where simulated sessions go the same way."""
+        return digest_of(self)
 
     def log_prob(self, sessions: History) -> tuple[Tensor, LogProb]:
         """Score sessions under every type: log p(session | type), [B, M]; and the parts, B * M rows, type fastest."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, cast
@@ -17,7 +15,6 @@ from torch import Tensor
 from recil.errors import InputError
 from recil.logs.history import History
 from recil.policies.environment import Turn, Warrant, WarrantVerdict
-from recil.policies.folder import catalogue_digest
 from recil.policies.protocol import Policy
 from recil.random import Streams
 from recil.sim.resolvers import Drawn
@@ -27,6 +24,7 @@ from recil.sim.users import UserModel
 
 if TYPE_CHECKING:
     from recil.sim.card import SimulatorCard
+    from recil.sim.ensemble import UserEnsemble
 
 NO_CARD = "no card: validate the users on held-out sessions (recil.validate)"
 
@@ -35,8 +33,10 @@ NO_CARD = "no card: validate the users on held-out sessions (recil.validate)"
 class World:
     """Users met for at most `horizon` steps, with slates of `slate_size` items (0: as in the log).
 
-    card   of fitted users, by which values in this world are trusted or refused; without one they are refused
-    known  these users stand for nobody: the world is what it is, and needs no card
+    card     of fitted users, by which values in this world are trusted or refused; without one they are refused
+    known    these users stand for nobody: the world is what it is, and needs no card
+    members  users fitted to bootstraps of the same log: how far values differ among them is how far the log pins them
+             down, and goes into every interval
     """
 
     users: UserModel
@@ -44,6 +44,7 @@ class World:
     slate_size: int = 0
     card: SimulatorCard | None = None
     known: bool = False
+    members: tuple[UserModel, ...] = ()
 
     def __post_init__(self) -> None:
         logged = self.users.behaviour.layout.slate_size
@@ -57,6 +58,17 @@ class World:
                 f"{self.slate_size}",
                 f"users were seen with slates of {logged}; wanted 1 to {logged}",
             )
+        if self.card is not None and self.card.users != self.users.digest:
+            raise InputError("world.card", "judges other users", "validate these (recil.validate)")
+        if len(self.members) == 1:
+            raise InputError("world.members", "1", "give 2 or more, or none: one alone has no spread")
+        if any(not np.array_equal(member.item_ids, self.users.item_ids) for member in self.members):
+            raise InputError("world.members", "have another catalogue", "fit all to one log")
+
+    @staticmethod
+    def of(ensemble: UserEnsemble, horizon: int, slate_size: int = 0, card: SimulatorCard | None = None) -> World:
+        """The world of an ensemble's central users, with its members. card: of the central users."""
+        return World(ensemble.central, horizon, slate_size, card, members=ensemble.members)
 
     @property
     def catalogue(self) -> int:
@@ -76,10 +88,15 @@ class World:
             return Warrant("refuse", (NO_CARD,))
         return Warrant(cast(WarrantVerdict, self.card.verdict), tuple(self.card.reasons))
 
+    @property
+    def others(self) -> tuple[World, ...]:
+        """The worlds of the members, at the same addresses."""
+        return tuple(World(member, self.horizon, self.slate_size, known=True) for member in self.members)
+
     @cached_property
     def identity(self) -> str:
         """A name and a digest of users, horizon and slates: equal where every session would go the same way."""
-        return f"users {_digest_of(self.users)}, {self.horizon} steps, slates of {self.slate_size}"
+        return f"users {self.users.digest}, {self.horizon} steps, slates of {self.slate_size}"
 
     @torch.no_grad()
     def turns(self, policy: Policy, sessions: Tensor, streams: Streams) -> Iterator[Turn]:
@@ -105,20 +122,3 @@ class World:
         """Sessions under `policy`; see Environment."""
         *_, last = self.turns(policy, sessions, streams)
         return replace(last.history, memo={})
-
-
-def _digest_of(users: UserModel) -> str:
-    """Of everything that simulated sessions come from: behaviour, starts, items; not of what judges the users."""
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(json.dumps(asdict(users.behaviour.layout), sort_keys=True, default=str).encode())
-    digest.update(f"{type(users.behaviour).__qualname__} {catalogue_digest(users.item_ids)}".encode())
-    tensors = {f"behaviour.{name}": value for name, value in users.behaviour.state_dict().items()}
-    tensors["kinds"] = users.starts.kinds
-    if users.starts.lengths is not None:
-        tensors["lengths"] = users.starts.lengths
-    for part, columns in (("user", users.starts.user), ("context", users.starts.context), ("item", users.item_columns)):
-        tensors |= {f"{part}.{name}": value for name, value in columns.items()}
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

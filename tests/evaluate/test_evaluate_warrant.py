@@ -32,6 +32,7 @@ class Judgement:
 
     verdict: str
     reasons: tuple[str, ...] = ()
+    users: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def users() -> UserModel:
 
 
 def world(users: UserModel, verdict: str, *reasons: str) -> World:
-    return World(users, 4, card=Judgement(verdict, reasons))  # type: ignore[arg-type]
+    return World(users, 4, card=Judgement(verdict, reasons, users.digest))  # type: ignore[arg-type]
 
 
 def test_worlds_bring_their_warrant(users) -> None:
@@ -96,7 +97,7 @@ def test_a_comparison_in_a_refused_world_is_refused(users) -> None:
 def test_equal_worlds_are_one_and_all_that_values_depend_on_tells_worlds_apart(users, tmp_path) -> None:
     save_users(users, tmp_path / "users")
     here = World(users, 4)
-    assert here.identity == World(load_users(tmp_path / "users"), 4, card=Judgement("trust")).identity  # type: ignore[arg-type]
+    assert here.identity == World(load_users(tmp_path / "users"), 4, card=Judgement("trust", (), users.digest)).identity  # type: ignore[arg-type]
     assert here.identity == Truth(SETTINGS).world.identity
     behaviour = Behaviour(users.behaviour.layout).double()
     behaviour.load_state_dict(users.behaviour.state_dict())

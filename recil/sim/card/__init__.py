@@ -5,7 +5,7 @@ from recil.sim.card.leaving import Leaving, SurvivalRow
 from recil.sim.card.result import SimulatorCard
 from recil.sim.card.rows import CardRow
 from recil.sim.card.simulated import Simulated, StatisticRow
-from recil.sim.card.storage import read_card
+from recil.sim.card.storage import card_beside, read_card
 from recil.sim.card.thresholds import CardThresholds
 from recil.sim.card.validate import validate
 
@@ -19,6 +19,7 @@ __all__ = [
     "SimulatorCard",
     "StatisticRow",
     "SurvivalRow",
+    "card_beside",
     "read_card",
     "validate",
 ]

@@ -33,6 +33,7 @@ class SimulatorCard:
     leaving         when users leave; None for users who never do
     simulated       simulated against logged clicks
     thresholds      the lines that were drawn
+    users           the digest of the users that are judged; the card is no other users'
     """
 
     verdict: str
@@ -46,6 +47,7 @@ class SimulatorCard:
     leaving: Leaving | None = None
     simulated: Simulated | None = None
     thresholds: CardThresholds = field(default_factory=CardThresholds)
+    users: str = ""
 
     def __post_init__(self) -> None:
         if self.verdict not in get_args(WarrantVerdict):

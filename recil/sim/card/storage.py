@@ -41,6 +41,11 @@ def read_card(path: str | Path) -> SimulatorCard:
         raise InputError(f"card {path}", problem, "validate the users again") from error
 
 
+def card_beside(folder: str | Path) -> SimulatorCard | None:
+    """The card that lies in this folder, None where there is none. InputError where it is damaged."""
+    return read_card(folder) if (Path(folder) / "card.json").exists() else None
+
+
 def _plain(value: Any) -> Any:
     """What JSON can hold; nan becomes null."""
     if is_dataclass(value):

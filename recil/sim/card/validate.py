@@ -77,6 +77,7 @@ def validate(
         leaving=leaving,
         simulated=simulated,
         thresholds=limits,
+        users=users.digest,
     )
 
 
