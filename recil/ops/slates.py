@@ -7,14 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from recil.ops.slate_kernel import FAINTEST, SMALLEST, Search, native_search
+
 # Up to this removed mass, logsumexp and log1p lose at most a bit; beyond it the rest is summed afresh.
 _SAFE_REMOVED_MASS = 0.5
-# Below this sum of what is left, float32 has lost digits of it: its smallest normal number is 1e-38.
-_FAINT = 1e-28
-# Above 0, so that an entry of weight 0 that stands first is not met.
-_SMALLEST = 1e-300
 # So many weights stay in a processor's cache from the pass that makes them to the one that sums them.
-WEIGHTS_AT_ONCE = 1 << 21
+WEIGHTS_AT_ONCE = 1 << 20
 
 
 def plackett_luce_log_prob(logits: Tensor, slate: Tensor) -> Tensor:
@@ -86,80 +84,90 @@ def sample_in_blocks(
 
     uniforms: float64 [B, K]. Returns items int64 [B, K] and their log-probabilities [B, K]; nothing is differentiated.
     """
-    batch = uniforms.shape[0]
-    size = min(batch, max(1, WEIGHTS_AT_ONCE // max(1, catalogue)))
-    # One buffer for all: fresh memory of this size would be asked of the system again and again.
-    buffer = torch.empty((size, catalogue), dtype=dtype, device=uniforms.device)
-    parts = []
-    for first in range(0, batch, max(size, 1)):
-        rows = slice(first, min(first + size, batch))
-        out = buffer[: rows.stop - rows.start]
-        parts.append(_draw(lambda rows=rows, out=out: logits(rows, out), uniforms[rows]))  # type: ignore[misc]
-    if not parts:
+    if not uniforms.numel():
         return uniforms.long(), uniforms.to(dtype)
-    return torch.cat([items for items, _ in parts]), torch.cat([scores for _, scores in parts])
-
-
-def _draw(logits: Callable[[], Tensor], uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """The catalogue is searched by blocks of about √A items: every item costs a search among them and one inside."""
-    weight = logits()
-    weight = torch.softmax(weight, 1, out=weight)
-    size = _block_size(weight.shape[1])
-    inside = torch.arange(size, device=weight.device)
-    mass = _mass_of_blocks(weight, size)
-    items: list[Tensor] = []
-    shares: list[Tensor] = []
-    for position, uniform in enumerate(uniforms.split(1, 1)):
-        edges = mass.cumsum(1)
-        if position and bool((edges[:, -1] < _FAINT).any()):
-            weight = _weigh_afresh(logits(), torch.cat(items, 1))
-            mass = _mass_of_blocks(weight, size)
-            edges = mass.cumsum(1)
-        total = edges[:, -1:]
-        aim = uniform * total
-        block = torch.searchsorted(edges, aim)
-        first = edges.gather(1, block).sub_(mass.gather(1, block))
-        places = torch.add(inside, block, alpha=size)
-        within = _within(weight, places)
-        sums = within.cumsum(1)
-        # Sums inside a block and the block's own mass round differently; what lies beyond both is its last item.
-        place = torch.searchsorted(sums, torch.minimum(aim.sub_(first), sums[:, -1:]).clamp_(min=_SMALLEST))
-        items.append(places.gather(1, place))
-        shares.append(within.gather(1, place).div_(total))
-        if position + 1 < uniforms.shape[1]:
-            weight.scatter_(1, items[-1], 0.0)
-            mass.scatter_(1, block, within.scatter_(1, place, 0.0).sum(1, keepdim=True))
-    if not items:
-        return uniforms.long(), uniforms.to(weight.dtype)
-    return torch.cat(items, 1), torch.cat(shares, 1).log_().to(weight.dtype)
+    size = _block_size(catalogue)
+    width = -(-catalogue // size) * size
+    uniforms = uniforms.contiguous()
+    searched = native_search(uniforms, dtype, width) or search
+    rows_at_once = min(len(uniforms), max(1, WEIGHTS_AT_ONCE // width))
+    # One buffer for all: fresh memory of this size would be asked of the system again and again.
+    buffer = torch.empty((rows_at_once, width), dtype=dtype, device=uniforms.device)
+    parts = []
+    for first in range(0, len(uniforms), rows_at_once):
+        rows = slice(first, min(first + rows_at_once, len(uniforms)))
+        weight = buffer[: rows.stop - rows.start]
+        logits(rows, weight[:, :catalogue])
+        items, shares, faint = _draw(weight, catalogue, size, uniforms[rows], searched)
+        again = faint.nonzero()[:, 0]
+        if len(again):
+            rest = logits(rows, weight[:, :catalogue])[again]
+            items[again], shares[again] = _draw_faint(rest, size, uniforms[rows][again])
+        parts.append((items, shares))
+    return torch.cat([items for items, _ in parts]), torch.cat([shares for _, shares in parts]).log_().to(dtype)
 
 
 def _block_size(items: int) -> int:
-    """The divisor of the number of items nearest below its root, if it is not far off; else the root itself."""
-    root = max(1, round(items**0.5))
-    return next((size for size in range(root, max(1, root // 2), -1) if items % size == 0), root)
+    """About the root of the number of items, where blocks of it fill whole registers."""
+    return max(1, round(items**0.5 / 8)) * 8
 
 
-def _within(weight: Tensor, places: Tensor) -> Tensor:
-    """float64 [B, size]: the weights at these places, 0 where the catalogue has ended."""
-    last = weight.shape[1] - 1
-    if weight.shape[1] % places.shape[1] == 0:
-        return weight.gather(1, places).double()
-    return weight.gather(1, places.clamp(max=last)).double().masked_fill_(places > last, 0.0)
+def _draw(weight: Tensor, catalogue: int, size: int, uniforms: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
+    """Items [B, K], their float64 shares of what was left, and which rows [B] are too faint to believe them.
+
+    weight: logits [B, width], a multiple of `size` whose columns past the catalogue may hold anything. Changed.
+    """
+    weight[:, catalogue:] = -torch.inf
+    torch.softmax(weight, 1, out=weight)
+    mass = weight.unflatten(1, (-1, size)).sum(-1).double()
+    return search(weight, mass, uniforms)
 
 
-def _mass_of_blocks(weight: Tensor, size: int) -> Tensor:
-    """float64 [B, blocks]: the sum of every `size` weights of a row; the last block may be shorter."""
-    whole = weight.shape[1] // size * size
-    mass = weight[:, :whole].unflatten(1, (-1, size)).sum(-1)
-    if whole < weight.shape[1]:
-        mass = torch.cat([mass, weight[:, whole:].sum(1, keepdim=True)], 1)
-    return mass.double()
+def search(weight: Tensor, mass: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The catalogue is searched by blocks of about √A items: every item costs a search among them and one inside.
+
+    weight: [B, blocks * size]; mass: float64 [B, blocks], sums of blocks. Both are changed: what is drawn is removed.
+    """
+    blocks = weight.view(mass.numel(), -1)
+    begins = torch.arange(0, len(blocks), mass.shape[1], device=mass.device)[:, None]
+    items, shares = torch.empty_like(uniforms, dtype=torch.int64), torch.empty_like(uniforms)
+    faint = torch.zeros(len(uniforms), dtype=torch.bool, device=mass.device)
+    for position, uniform in enumerate(uniforms.split(1, 1)):
+        edges = mass.cumsum(1)
+        total = edges[:, -1:]
+        faint |= ~(total[:, 0] >= FAINTEST)  # what is not a number, too
+        aim = uniform * total
+        block = torch.searchsorted(edges, aim)
+        # Whatever a row holds that is not to be believed, the search stays in the row.
+        block.clamp_(max=mass.shape[1] - 1)
+        chosen = (begins + block)[:, 0]
+        within = blocks.index_select(0, chosen).double()
+        sums = within.cumsum(1)
+        first = edges.gather(1, block).sub_(mass.gather(1, block))
+        # Sums inside a block and the block's own mass round differently; what lies beyond both is its last item.
+        place = torch.searchsorted(sums, torch.minimum(aim.sub_(first), sums[:, -1:]).clamp_(min=SMALLEST))
+        place.clamp_(max=within.shape[1] - 1)
+        item = torch.add(place, block, alpha=within.shape[1], out=items[:, position : position + 1])
+        torch.div(within.gather(1, place), total, out=shares[:, position : position + 1])
+        if position + 1 < uniforms.shape[1]:
+            weight.scatter_(1, item, 0.0)
+            mass.scatter_(1, block, within.scatter_(1, place, 0.0).cumsum(1)[:, -1:])
+    return items, shares, faint
 
 
-def _weigh_afresh(logits: Tensor, gone: Tensor) -> Tensor:
-    """Weights of what is left, [B, A], the largest of which does not vanish. gone: int64 [B, k]."""
-    return logits.scatter(1, gone, -torch.inf).softmax(1)
+def _draw_faint(logits: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Items and shares where hardly anything is left after some: what is left is weighed afresh for each item."""
+    items, shares = torch.empty_like(uniforms, dtype=torch.int64), torch.empty_like(uniforms)
+    for position, uniform in enumerate(uniforms.split(1, 1)):
+        rest = logits.scatter(1, items[:, :position], -torch.inf)
+        weight = torch.nn.functional.pad(rest, (0, -rest.shape[1] % size))
+        item, share, faint = _draw(weight, logits.shape[1], size, uniform, search)
+        if bool(faint.any()):
+            raise ValueError(
+                "sample_plackett_luce: logits that are not numbers, or fewer possible items than positions"
+            )
+        items[:, position : position + 1], shares[:, position : position + 1] = item, share
+    return items, shares
 
 
 def greedy_slates(logits: Tensor, k: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from recil.ops.slates import greedy_slates, plackett_luce_log_prob, sample_plackett_luce
+from recil.ops import slate_kernel
+from recil.ops.slates import greedy_slates, plackett_luce_log_prob, sample_plackett_luce, search
 from recil.random import Streams
 
 
@@ -105,6 +107,101 @@ def test_impossible_items_are_never_drawn():
 def test_more_positions_than_items_are_refused():
     with pytest.raises(ValueError, match="3 positions but 2 items"):
         sample_plackett_luce(torch.zeros(1, 2), torch.full((1, 3), 0.5))
+
+
+def in_torch_and_in_c(monkeypatch, logits, uniforms):
+    """The same draw by torch's operators and by the compiled search."""
+    if slate_kernel._kernel() is None:
+        pytest.skip("there is no C compiler")
+    monkeypatch.setattr(slate_kernel, "WORTH_COMPILING", uniforms.numel() + 1)
+    one = sample_plackett_luce(logits, uniforms)
+    monkeypatch.setattr(slate_kernel, "WORTH_COMPILING", 1)
+    assert slate_kernel.native_search(uniforms, logits.dtype, logits.shape[1]) is not None
+    return one, sample_plackett_luce(logits, uniforms)
+
+
+@pytest.mark.parametrize(("rows", "items", "k", "spread"), [(1003, 1000, 5, 1.0), (37, 61, 61, 3.0), (9, 4, 3, 1.0)])
+def test_the_compiled_search_and_torch_give_the_same_bits(monkeypatch, rows, items, k, spread):
+    """Also where rows do not fill the last group, where an item is all but certain, and where nothing is left."""
+    logits = torch.randn(rows, items, generator=torch.Generator().manual_seed(1)) * spread
+    logits[::3, 1] += 40.0
+    logits[1::7, 2] += 90.0  # what is left then is too faint for float32
+    uniforms = Streams(5).uniform("slate", torch.arange(rows), count=k, dtype=torch.float64)
+    one, other = in_torch_and_in_c(monkeypatch, logits, uniforms)
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+    assert all(len(set(row)) == k for row in other[0].tolist())
+    torch.testing.assert_close(other[1], plackett_luce_log_prob(logits, other[0]), rtol=0, atol=3e-5)
+
+
+def test_ties_zeros_and_masses_that_round_otherwise_are_met_alike():
+    """A uniform on an edge takes the item before it; one beyond a block's sum the last item that can be drawn."""
+    native = slate_kernel.native_search(torch.full((5000, 1), 0.5, dtype=torch.float64), torch.float32, 16)
+    if native is None:
+        pytest.skip("there is no C compiler")
+    weight = torch.tensor([[0, 1, 1, 0, 1, 0, 1, 0], [0, 0, 2, 0, 1, 1, 0, 0]], dtype=torch.float32).flatten()
+    weight = weight.expand(5, 16).clone()
+    mass = weight.unflatten(1, (2, 8)).sum(-1).double()
+    mass[3] *= 1.25
+    mass[4] = torch.tensor([4.0, 1e-30])
+    uniforms = torch.tensor([[0.125], [0.5], [0.0], [0.49], [1 - 2**-53]], dtype=torch.float64)
+    for one in (search, native):
+        items, shares, faint = one(weight.clone(), mass.clone(), uniforms)
+        assert items[:, 0].tolist() == [1, 6, 1, 6, 6] and not faint.any()
+        torch.testing.assert_close(shares[:, 0] * mass.sum(1), torch.ones(5, dtype=torch.float64))
+
+
+def test_uniforms_fall_on_items_in_the_order_of_the_catalogue(monkeypatch):
+    """Against a search in float64 over all items that are left; edges of items round otherwise in float32."""
+    logits = torch.randn(2000, 300, generator=torch.Generator().manual_seed(2))
+    uniforms = Streams(6).uniform("slate", torch.arange(2000), count=4, dtype=torch.float64)
+    expected, left = [], logits.double().exp()
+    for uniform in uniforms.T:
+        edges = left.cumsum(1)
+        item = torch.searchsorted(edges, uniform[:, None] * edges[:, -1:])
+        expected.append(item)
+        left = left.scatter(1, item, 0.0)
+    for items, _ in in_torch_and_in_c(monkeypatch, logits, uniforms):
+        # An edge is off by 1e-6 at most, and there is one on either side of each of 4 draws.
+        assert (items == torch.cat(expected, 1)).all(1).double().mean() > 0.999
+
+
+def test_impossible_items_are_never_drawn_by_the_compiled_search(monkeypatch):
+    logits = torch.full((1000, 90), -math.inf)
+    logits[:, [3, 50, 89]] = torch.tensor([0.0, 1.0, 2.0])
+    uniforms = Streams(1).uniform("slate", torch.arange(1000), count=3, dtype=torch.float64)
+    uniforms[0], uniforms[1] = 1e-17, 1 - 2**-53
+    _, (items, _) = in_torch_and_in_c(monkeypatch, logits, uniforms)
+    assert items.sort(1).values.unique(dim=0).tolist() == [[3, 50, 89]]
+    assert items[0].tolist() == [3, 50, 89] and items[1].tolist() == [89, 50, 3]
+
+
+@pytest.mark.parametrize("rows", [3, 5000])
+def test_more_positions_than_possible_items_and_what_is_not_a_number_are_refused(rows):
+    uniforms = torch.full((rows, 2), 0.5, dtype=torch.float64)
+    for bad in ([0.0, -math.inf, -math.inf], [0.0, math.nan, 1.0], [-math.inf] * 3):
+        logits = torch.zeros(rows, 3)
+        logits[1] = torch.tensor(bad)
+        with pytest.raises(ValueError, match="not numbers, or fewer possible items"):
+            sample_plackett_luce(logits, uniforms)
+
+
+def test_without_a_compiler_torch_draws_after_one_notice(monkeypatch):
+    logits = torch.randn(3000, 20, generator=torch.Generator().manual_seed(3))
+    uniforms = Streams(7).uniform("slate", torch.arange(3000), count=2, dtype=torch.float64)
+    expected = sample_plackett_luce(logits, uniforms)
+    monkeypatch.setenv("CC", "a-compiler-that-is-not-there")
+    slate_kernel._kernel.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match=r"drawn by torch operators.*a-compiler-that-is-not-there"):
+            found = sample_plackett_luce(logits, uniforms)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = sample_plackett_luce(logits, uniforms)
+    finally:
+        slate_kernel._kernel.cache_clear()
+    for one, other, third in zip(expected, found, again, strict=True):
+        assert torch.equal(one, other) and torch.equal(one, third)
 
 
 def test_greedy_slates_go_down_the_logits_with_ties_to_the_lower_index():
