@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import NamedTuple, Protocol
@@ -27,7 +27,8 @@ class Outcome(NamedTuple):
 class ListedWorld(Protocol):
     """A world whose outcomes can be listed: A items, slates of K, sessions of at most `horizon` steps.
 
-    A user's state is latent: policies see items and rewards only.
+    A user's state is latent: policies see items and rewards, and beside them what the world's `context(state)` tells
+    (name -> code), where it has one.
     """
 
     catalogue: int
@@ -62,17 +63,21 @@ class _Open(NamedTuple):
     reward: list[list[tuple[float, ...]]]
     propensity: list[list[tuple[float, ...]]]
     probability: list[float]
+    context: list[list[Mapping[str, int]]]
     state: list[Hashable | None]
 
     @staticmethod
     def none() -> _Open:
-        return _Open([], [], [], [], [])
+        return _Open([], [], [], [], [], [])
 
-    def add(self, items: list, reward: list, propensity: list, probability: float, state: Hashable | None) -> None:
+    def add(
+        self, items: list, reward: list, propensity: list, probability: float, context: list, state: Hashable | None
+    ) -> None:
         self.items.append(items)
         self.reward.append(reward)
         self.propensity.append(propensity)
         self.probability.append(probability)
+        self.context.append(context)
         self.state.append(state)
 
 
@@ -81,14 +86,15 @@ def enumerate_sessions(world: ListedWorld, policy: Policy) -> Enumeration:
     slates = list(permutations(range(world.catalogue), world.slate_size))
     going, done, terminated = _Open.none(), _Open.none(), []
     for probability, state in world.starts():
-        going.add([], [], [], probability, state)
+        going.add([], [], [], probability, [_told(world, state)], state)
     for step in range(world.horizon):
         after = _Open.none()
         last = step + 1 == world.horizon
-        for items, reward, propensity, probability, outcome in _next(world, policy, going, slates):
+        for items, reward, propensity, probability, context, outcome in _next(world, policy, going, slates):
             ends = last or outcome.state is None
+            likely, told = probability * outcome.probability, [] if ends else [_told(world, outcome.state)]
             (done if ends else after).add(
-                items, [*reward, outcome.reward], propensity, probability * outcome.probability, outcome.state
+                items, [*reward, outcome.reward], propensity, likely, [*context, *told], outcome.state
             )
             if ends:
                 terminated.append(outcome.state is None)
@@ -98,16 +104,21 @@ def enumerate_sessions(world: ListedWorld, policy: Policy) -> Enumeration:
 
 
 def _next(world: ListedWorld, policy: Policy, going: _Open, slates: list[tuple[int, ...]]) -> Iterator[tuple]:
-    """Items, reward so far, propensities, their probability and what follows, for each slate that can be shown."""
+    """Items, reward so far, propensities, probability, context and what follows, for each slate that can be shown."""
     if not going.items:
         return
     choice = _slate_propensities(policy, going, world.slate_size, slates).tolist()
-    for row, (items, reward, propensity, probability, state) in enumerate(zip(*going, strict=True)):
+    for row, (items, reward, propensity, probability, context, state) in enumerate(zip(*going, strict=True)):
         assert state is not None
         for slate, by_position in zip(slates, choice[row], strict=True):
             likely = probability * math.prod(by_position)
             for outcome in world.outcomes(state, slate) if likely else ():
-                yield [*items, slate], reward, [*propensity, tuple(by_position)], likely, outcome
+                yield [*items, slate], reward, [*propensity, tuple(by_position)], likely, context, outcome
+
+
+def _told(world: ListedWorld, state: Hashable) -> Mapping[str, int]:
+    tell = getattr(world, "context", None)
+    return tell(state) if tell is not None else {}
 
 
 def true_value(world: ListedWorld, policy: Policy, gamma: float = 1.0) -> float:
@@ -142,4 +153,15 @@ def _history(sessions: _Open, slate_size: int) -> History:
         length=torch.tensor(lengths),
         session=torch.arange(len(lengths)),
         propensity=padded(sessions.propensity, 1.0, torch.float64),
+        context=_context(sessions.context),
     )
+
+
+def _context(rows: list[list[Mapping[str, int]]]) -> dict[str, Tensor]:
+    """Codes by name, int64 [B, C], -1 behind a session's last."""
+    width = max(map(len, rows), default=0)
+    names = rows[0][0] if width else {}
+    return {
+        name: torch.tensor([[*(told[name] for told in row), *[PAD] * (width - len(row))] for row in rows])
+        for name in names
+    }
