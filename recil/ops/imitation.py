@@ -19,3 +19,17 @@ def masked_negative_log_likelihood(log_prob: Tensor, mask: Tensor, weight: Tenso
     kept = torch.where(mask, log_prob, 0.0)
     total = share.sum()
     return -(kept * share).sum() / torch.where(total > 0, total, 1.0)
+
+
+def margin_loss(values: Tensor, action: Tensor, margin: float = 0.8) -> Tensor:
+    """max_a [Q(a) + margin 1{a is not the demonstrated one}] - Q(demonstrated), per row, never negative. [...].
+
+    values: [..., A]; action: int64 [...]. 0 exactly where the demonstrated action is better than every other by the
+    margin: what no demonstration ever tried is pushed below. Source: Hester et al. (2018), "Deep Q-learning from
+    demonstrations".
+    """
+    if values.shape[:-1] != action.shape:
+        raise ValueError(f"margin_loss: values {tuple(values.shape)} against action {tuple(action.shape)}")
+    own = values.gather(-1, action[..., None])
+    others = torch.ones_like(values).scatter(-1, action[..., None], 0.0)
+    return (values + margin * others).amax(-1) - own[..., 0]

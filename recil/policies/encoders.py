@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +13,20 @@ from recil.errors import InputError
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.policies.inputs import Feature, FeatureList, ItemTable, StepInput, blank, features_of
+from recil.policies.transformer import CausalTransformer
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """What an encoder is built from.
 
-    kind      "bag" (decayed means of the steps) or "gru" (a recurrent network)
+    kind      "bag" (decayed means of the steps), "gru" (a recurrent network) or "transformer" (causal self-attention)
     width     D, the number of entries of a state
     feedback  columns seen after a slate, part of the step's input
     context   columns known before a slate, they condition its state
     user      columns of the session's user, they condition every state
+    blocks    of a transformer: how many times attention and hidden units follow each other
+    heads     of a transformer: parts of a state that attend each by itself; they divide the width
     """
 
     kind: str = "bag"
@@ -29,12 +34,20 @@ class EncoderConfig:
     feedback: tuple[Feature, ...] = ()
     context: tuple[Feature, ...] = ()
     user: tuple[Feature, ...] = ()
+    blocks: int = 2
+    heads: int = 2
 
     def __post_init__(self) -> None:
         if self.kind not in MEMORIES:
             raise InputError("encoder kind", f"{self.kind!r} is unknown", f"choose one of {', '.join(MEMORIES)}")
         if self.width < 1:
             raise InputError("encoder width", f"{self.width} is below 1", "give a positive width")
+        if self.blocks < 1 or self.heads < 1:
+            raise InputError("encoder", f"{self.blocks} blocks of {self.heads} heads", "give 1 or more of each")
+        if self.kind == "transformer" and (self.width % self.heads or self.width < 2 * self.heads):
+            raise InputError(
+                "encoder heads", f"{self.heads} heads in a width of {self.width}", "give a multiple of the heads"
+            )
 
     def looking_at(self, log: SessionLog) -> EncoderConfig:
         """The same encoder with every feedback, context and user column of this log as input."""
@@ -100,7 +113,11 @@ class Recurrent(nn.Module):
         return states, states[:, -1][None]
 
 
-MEMORIES: dict[str, type[DecayedMeans] | type[Recurrent]] = {"bag": DecayedMeans, "gru": Recurrent}
+MEMORIES: dict[str, Callable[[int, EncoderConfig], DecayedMeans | Recurrent | CausalTransformer]] = {
+    "bag": lambda inputs, config: DecayedMeans(inputs, config.width),
+    "gru": lambda inputs, config: Recurrent(inputs, config.width),
+    "transformer": lambda inputs, config: CausalTransformer(inputs, config.width, config.blocks, config.heads),
+}
 
 
 class Encoder(nn.Module):
@@ -110,7 +127,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config, self.items = config, items
         self.step_input = StepInput(config.feedback, config.width)
-        self.memory = MEMORIES[config.kind](self.step_input.parts * config.width, config.width)
+        self.memory = MEMORIES[config.kind](self.step_input.parts * config.width, config)
         self.context = FeatureList(config.context, config.width)
         self.user = FeatureList(config.user, config.width)
 
@@ -132,7 +149,7 @@ class Encoder(nn.Module):
         state = states[:, -1:]
         return (state + self._known_before(history, history.length[:, None], state))[:, 0]
 
-    def _scan(self, history: History, carry: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _scan(self, history: History, carry: Any) -> tuple[Tensor, Any]:
         took_place = history.happened & history.shown.any(-1)
         return self.memory.scan(self.step_input(self.items(), history), took_place, carry)
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from recil.errors import InputError
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
+from recil.ops.one_pass import slate_log_prob, weighted_log_prob
 from recil.ops.slates import greedy_slates, plackett_luce_log_prob
-from recil.ops.softmax import chunked_log_prob, sample_inner_products
+from recil.ops.softmax import sample_inner_products
 from recil.policies.encoders import Encoder, EncoderConfig
 from recil.policies.folder import Parts, write_folder
 from recil.policies.inputs import Feature, ItemTable, blank, features_of, initialise
@@ -111,10 +112,10 @@ class SoftmaxPolicy(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """states: [..., D] -> [..., A]"""
-        weight, bias = self._head()
+        weight, bias = self.head()
         return nn.functional.linear(states, weight, bias)
 
-    def _head(self) -> tuple[Tensor, Tensor]:
+    def head(self) -> tuple[Tensor, Tensor]:
         """Item vectors [A, D] and biases [A], divided by the temperature."""
         return self.output() / self.temperature, self.bias.weight[:, 0] / self.temperature
 
@@ -125,7 +126,7 @@ class SoftmaxPolicy(nn.Module):
     def sample(self, history: History, k: int, streams: Streams) -> Slates:
         """The coming slate of k items for every session."""
         uniforms = streams.uniform("slate", history.session, history.length, k, dtype=torch.float64)
-        return Slates(*sample_inner_products(self.encoder.last(history), uniforms, *self._head()))
+        return Slates(*sample_inner_products(self.encoder.last(history), uniforms, *self.head()))
 
     def greedy(self, history: History, k: int) -> Tensor:
         """The k most probable items, best first, int64 [B, k]."""
@@ -139,8 +140,18 @@ class SoftmaxPolicy(nn.Module):
         """[B, T, K]: log-probability of each logged slate given the steps before it, 0 at pads."""
         happened = sessions.happened & sessions.shown.any(-1)
         states = self.encode(sessions)[:, :-1][happened]
-        scores = chunked_log_prob(states, sessions.items[happened], *self._head())
+        scores = slate_log_prob(states, sessions.items[happened], *self.head())
         return scores.new_zeros(sessions.items.shape).index_put((happened,), scores)
+
+    def weighted_log_prob(self, sessions: History, coefficient: Tensor, reduced: bool = False) -> Tensor:
+        """Sum of coefficient * log_prob_of_sessions, with its gradient from the same pass over the logits.
+
+        coefficient: [B, T, K], 0 at pads, without gradient. reduced: see `recil.ops.one_pass.weighted_log_prob`.
+        """
+        happened = sessions.happened & sessions.shown.any(-1)
+        states = self.encode(sessions)[:, :-1][happened]
+        parts = sessions.items[happened], coefficient[happened]
+        return weighted_log_prob(states, *parts, *self.head(), reduced)[0]
 
     def save(self, path: str | Path) -> None:
         """Write the policy to a folder; `recil.load` reads it back."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -70,6 +72,15 @@ def load_checkpoint(
     for name, optimiser in optimisers.items():
         _restore(optimiser, _below(content, f"optimiser.{name}."))
     return progress, _below(content, "tensor.")
+
+
+def digest_of_run(settings: Any, tensors: Iterable[Tensor | np.ndarray] = ()) -> str:
+    """A digest of all that a run's bits depend on. settings: anything JSON holds; tensors: weights and data."""
+    digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
+    for tensor in tensors:
+        array = tensor.detach().cpu().numpy() if isinstance(tensor, Tensor) else tensor
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _below(content: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,7 +14,6 @@ from torch import Tensor
 from recil.errors import InputError
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
-from recil.ops.imitation import masked_negative_log_likelihood
 from recil.policies.encoders import EncoderConfig
 from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams, stable_hash
@@ -25,7 +24,7 @@ from recil.train.loop import Objective, OnMetrics, Schedule, fit
 class CloneConfig:
     """How to clone a log.
 
-    encoder        "bag" (decayed means of the steps: fast) or "gru" (a recurrent network)
+    encoder        "bag" (decayed means of the steps: fast), "gru" (a recurrent network) or "transformer" (causal)
     width          entries of a state and of an item's vector
     item_features  add the vectors of the items' features to their own
     epochs         passes over the training sessions at most
@@ -82,7 +81,7 @@ def clone(
     def loss(sessions: np.ndarray) -> tuple[Tensor, int]:
         history = log.batch(sessions)
         mask = _scored(history, config.only_rewarded)
-        return masked_negative_log_likelihood(policy.log_prob_of_sessions(history), mask), int(mask.sum())
+        return -policy.weighted_log_prob(history, mask.float()), int(mask.sum())
 
     objective = Objective(
         name="clone",
@@ -92,6 +91,7 @@ def clone(
         sessions=training,
         names=log.session_ids,
         lengths=log.lengths[training],
+        items=_items_per_session(log, training, config.only_rewarded),
         settings=_settings(log, config, seed),
     )
     schedule = Schedule(config.epochs, config.batch, config.learning_rate, config.weight_decay, config.patience)
@@ -110,6 +110,13 @@ def held_out_sessions(log: SessionLog, share: float) -> tuple[np.ndarray, np.nda
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def _items_per_session(log: SessionLog, sessions: np.ndarray, only_rewarded: bool) -> float:
+    rows, inside = log.rows(sessions)
+    rows = rows[inside]
+    scored = (log.items[rows] >= 0) & (log.reward[rows] > 0) if only_rewarded else log.items[rows] >= 0
+    return max(int(scored.sum()), 1) / len(sessions)
+
+
 def _scored(history: History, only_rewarded: bool) -> Tensor:
     return history.shown & (history.reward > 0) if only_rewarded else history.shown
 
@@ -124,10 +131,10 @@ def _start_at_frequencies(policy: SoftmaxPolicy, log: SessionLog, sessions: np.n
 
 
 def _mean_over_sessions(loss: Callable[[np.ndarray], tuple[Tensor, int]], sessions: np.ndarray, batch: int) -> float:
-    """Mean per item of `loss` (sessions -> mean, number of items) over the sessions, in batches."""
+    """Mean per item of `loss` (sessions -> sum, number of items) over the sessions, in batches."""
     parts = [loss(sessions[start : start + batch]) for start in range(0, len(sessions), batch)]
     items = sum(count for _, count in parts)
-    return sum(float(mean) * count for mean, count in parts) / max(items, 1)
+    return sum(float(total) for total, _ in parts) / max(items, 1)
 
 
 def _check(log: SessionLog, config: CloneConfig) -> None:

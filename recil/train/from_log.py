@@ -45,7 +45,7 @@ def improve_from_log(
     """
     log = sessions.log
     training, held_out = held_out_sessions(log, config.held_out)
-    learner.scale = sessions.scale()
+    learner.scale, learner.items = sessions.scale(), log.impressions / log.sessions
     best = copy.deepcopy(learner.policy.state_dict())
     found = checkpoint and load_checkpoint(checkpoint, learner.modules, learner.optimisers, settings)
     if found:

@@ -30,11 +30,13 @@ class Objective:
 
     name      the section of the metrics, and the place in error messages
     model     the weights to fit
-    loss      sessions (int64 [B], positions in the log) -> mean loss over the batch, and the number of items behind it
+    loss      sessions (int64 [B], positions in the log) -> sum of the loss over items of the batch, and their number
     held_out  () -> mean loss on the held-out sessions
     sessions  int64 [S], the sessions to train on
     names     [*], the name behind each position in the log, for error messages
     lengths   int64 [S], their steps: batches hold sessions of similar length
+    items     mean number of items of a session: what a step's loss is divided by does not depend on its batch, or items
+              of short sessions would count for more
     settings  text that fixes everything but the number of epochs; a checkpoint of other settings is refused
     """
 
@@ -45,6 +47,7 @@ class Objective:
     sessions: np.ndarray
     names: np.ndarray
     lengths: np.ndarray
+    items: float
     settings: str = ""
 
 
@@ -88,7 +91,7 @@ class _State:
     def after_batch(self, loss: float, items: int) -> None:
         self.cursor += 1
         self.step += 1
-        self.total += loss * items
+        self.total += loss
         self.items += items
 
     def progress(self, settings: str) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def fit(
             group["lr"] = schedule.learning_rate * 0.5**state.failures
         epoch = batches(objective.sessions, objective.lengths, schedule.batch, streams, state.epoch)
         for sessions in itertools.islice(epoch, state.cursor, None):
-            loss, items = _step(objective, optimiser, schedule.largest_norm, sessions, state.step)
+            loss, items = _step(objective, optimiser, schedule, sessions, state.step)
             state.after_batch(loss, items)
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 saved = save()
@@ -178,15 +181,15 @@ def batches(
 
 
 def _step(
-    objective: Objective, optimiser: torch.optim.Optimizer, largest_norm: float, sessions: np.ndarray, step: int
+    objective: Objective, optimiser: torch.optim.Optimizer, schedule: Schedule, sessions: np.ndarray, step: int
 ) -> tuple[float, int]:
     loss, items = objective.loss(sessions)
     if not torch.isfinite(loss):
         raise _not_a_number(objective, sessions, step, float(loss.detach()))
     if items:
         optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(objective.model.parameters(), largest_norm)
+        (loss / (objective.items * schedule.batch)).backward()
+        nn.utils.clip_grad_norm_(objective.model.parameters(), schedule.largest_norm)
         optimiser.step()
     return float(loss.detach()), items
 

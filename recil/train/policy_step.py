@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from recil.errors import InputError
 from recil.logs.history import History
 from recil.ops import policy_gradient
 from recil.ops.importance import effective_sample_size
-from recil.ops.slates import plackett_luce_log_prob
-from recil.ops.softmax import LOGITS_AT_ONCE
 from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams
 from recil.train.critic import Critic, critic_loss, give_credit
 from recil.train.finetune_config import GradientConfig
+from recil.train.policy_loss import Credited, policy_loss
 
 
 @dataclass
@@ -32,6 +31,8 @@ class Learner:
     kl      cost of a nat of KL(policy || clone), in units of `scale`
     scale   mean absolute reward of an item shown: credits are counted in it
     step    policy steps so far
+    items   mean number of items of a session where batches hold sessions of similar length, as those of a log do: then
+            a step's losses are divided by the items of an average batch. None: by those of its own
     """
 
     name: str
@@ -43,6 +44,7 @@ class Learner:
     optimisers: dict[str, torch.optim.Optimizer]
     scale: float = 1.0
     step: int = 0
+    items: float | None = None
 
     @staticmethod
     def of(
@@ -78,33 +80,34 @@ class Learner:
         """One step of the policy and of the critic on sessions with propensities. Returns the step's diagnostics."""
         config, shown, behaviour = self.config, sessions.shown, log_propensity(sessions)
         states = self.policy.encode(sessions)
-        scores = score(self.policy, self.clone, states, sessions)
         credit = give_credit(self.critic, states, sessions, self.scale, config)
-        weight = policy_gradient.per_step_weight(scores.log_prob, behaviour, config.cap, config.top_k)
-        terms = policy_gradient.per_step(scores.log_prob, weight, credit.advantage)
-        floor = config.entropy_floor * scores.reference_entropy
-        # Below the floor entropy comes first, until it is above it again: no reward outweighs it.
-        below = bool(scores.entropy < floor)
-        loss = -scores.entropy if below else self.kl * scores.kl - terms.sum() / shown.sum().clamp(min=1)
-        norm = self._descend("policy", self.policy, loss, sessions)
-        capped = policy_gradient.per_step_weight(scores.log_prob, behaviour, config.cap)
+        weigh = partial(policy_gradient.per_step_weight, cap=config.cap, top_k=config.top_k)
+        credited = Credited(behaviour, credit.advantage, weigh)
+        found = policy_loss(self.policy, self.clone, states, sessions, credited, self.kl, config.entropy_floor)
+        norm = self._descend("policy", self.policy, found.loss * self._share(sessions), sessions)
+        weight = weigh(found.log_prob, behaviour)
+        capped = policy_gradient.per_step_weight(found.log_prob, behaviour, config.cap)
         critic = self._fit_critic(sessions, states, capped)
         self.step += 1
         return {
             "objective": float((weight * credit.advantage)[shown].mean()) * self.scale,
-            **ratio_diagnostics((scores.log_prob.detach() - behaviour)[shown], config.cap),
-            "kl_clone": float(scores.kl.detach()),
-            "entropy": float(scores.entropy.detach()),
-            "below_entropy_floor": float(below),
+            **ratio_diagnostics((found.log_prob - behaviour)[shown], config.cap),
+            "kl_clone": float(found.kl),
+            "entropy": float(found.entropy),
+            "below_entropy_floor": float(found.below),
             "critic_loss": critic,
             "gradient_norm": norm,
         }
 
     def _fit_critic(self, sessions: History, states: Tensor, weight: Tensor) -> float:
         credit = give_credit(self.critic, states, sessions, self.scale, self.config)
-        loss = critic_loss(self.critic, states, credit, weight, sessions.shown)
+        loss = critic_loss(self.critic, states, credit, weight, sessions.shown) * self._share(sessions)
         self._descend("critic", self.critic, loss, sessions)
         return float(loss.detach())
+
+    def _share(self, sessions: History) -> float:
+        """How many items the sessions hold, of those of an average batch."""
+        return 1.0 if self.items is None else float(sessions.shown.sum()) / (self.items * sessions.batch)
 
     def _descend(self, part: str, module: nn.Module, loss: Tensor, sessions: History) -> float:
         """One step down this loss; InputError, and no step, where loss or gradient is not finite."""
@@ -121,50 +124,6 @@ class Learner:
             )
         self.optimisers[part].step()
         return float(norm)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """log_prob [B, T, K] of the slates, 0 at pads; means over the steps: entropy, kl to the clone, reference_entropy.
-
-    The reference is the clone; without one, kl is 0 and the reference uniform.
-    """
-
-    log_prob: Tensor
-    entropy: Tensor
-    kl: Tensor
-    reference_entropy: Tensor
-
-
-def score(policy: SoftmaxPolicy, clone: SoftmaxPolicy | None, states: Tensor, sessions: History) -> Scores:
-    """The policy, with gradient, on sessions whose states [B, T + 1, D] under it are known."""
-    took_place = sessions.happened & sessions.shown.any(-1)
-    slates, states = sessions.items[took_place], states[:, :-1][took_place]
-    with torch.no_grad():
-        before = states if clone is None else clone.encode(sessions)[:, :-1][took_place]
-
-    def block(state: Tensor, reference_state: Tensor, slate: Tensor) -> tuple[Tensor, Tensor]:
-        logits = policy.logits(state)
-        entropy = policy_gradient.entropy(logits)
-        if clone is None:
-            divergence, reference = torch.zeros_like(entropy), torch.full_like(entropy, math.log(policy.catalogue))
-        else:
-            with torch.no_grad():
-                compare = clone.logits(reference_state)
-            divergence, reference = policy_gradient.kl_divergence(logits, compare), policy_gradient.entropy(compare)
-        return plackett_luce_log_prob(logits, slate), torch.stack([entropy, divergence, reference], -1)
-
-    rows = max(1, LOGITS_AT_ONCE // policy.catalogue)
-    blocks = zip(states.split(rows), before.split(rows), slates.split(rows), strict=True)
-    if len(states) <= rows:
-        parts = [block(states, before, slates)]
-    else:
-        # Each block's logits are computed again in the backward pass, so that one block is stored at a time.
-        parts = [checkpoint(block, *each, use_reentrant=False, preserve_rng_state=False) for each in blocks]
-    chosen = torch.cat([log_prob for log_prob, _ in parts])
-    entropy, kl, reference = torch.cat([means for _, means in parts]).mean(0).unbind()
-    log_prob = chosen.new_zeros(sessions.items.shape).index_put((took_place,), chosen)
-    return Scores(log_prob, entropy, kl, reference.detach())
 
 
 def log_propensity(sessions: History) -> Tensor:

@@ -6,9 +6,10 @@ from logs_for_policies import ITEMS, log_with_all_columns
 
 from recil.errors import InputError
 from recil.logs.history import History
-from recil.policies import softmax
+from recil.ops import one_pass
 from recil.policies.encoders import EncoderConfig
 from recil.policies.softmax import SoftmaxConfig, SoftmaxPolicy
+from recil.random import Streams
 
 LOG = log_with_all_columns()
 
@@ -33,11 +34,11 @@ def test_draws_are_addressed_by_the_step_even_where_the_state_does_not_move():
         for weight in policy.parameters():
             weight.zero_()
     start = History.start(torch.arange(50), 1)
-    first = policy.sample(start, 1, softmax.Streams(0)).items
+    first = policy.sample(start, 1, Streams(0)).items
     later = start.append(first, torch.zeros(50, 1))
-    assert (policy.sample(later, 1, softmax.Streams(0)).items == first).float().mean() < 0.5
+    assert (policy.sample(later, 1, Streams(0)).items == first).float().mean() < 0.5
     unchanged = start.append(torch.full_like(first, -1), torch.zeros(50, 1))
-    assert torch.equal(policy.sample(unchanged, 1, softmax.Streams(0)).items, first)
+    assert torch.equal(policy.sample(unchanged, 1, Streams(0)).items, first)
 
 
 def test_greedy_slates_hold_the_most_probable_items():
@@ -55,7 +56,7 @@ def test_training_reaches_every_weight():
 
 def test_sampling_can_be_differentiated():
     policy = SoftmaxPolicy.for_log(LOG)
-    slates = policy.sample(LOG.batch(), 2, softmax.Streams(0))
+    slates = policy.sample(LOG.batch(), 2, Streams(0))
     assert slates.log_prob.requires_grad
 
 
@@ -73,14 +74,14 @@ def test_item_features_move_the_logits_of_the_items_that_have_them():
 def test_scores_agree_whatever_is_stored_at_once(monkeypatch):
     policy, history = SoftmaxPolicy.for_log(LOG), LOG.batch()
     whole = policy.log_prob_of_sessions(history)
-    monkeypatch.setattr(softmax.chunked_log_prob, "__defaults__", (5 * ITEMS,))
+    monkeypatch.setattr(one_pass, "LOGITS_AT_ONCE", 5 * ITEMS)
     torch.testing.assert_close(policy.log_prob_of_sessions(history), whole)
 
 
 def test_a_catalogue_without_names_or_columns_will_do():
     policy = SoftmaxPolicy(SoftmaxConfig(5))
     history = History.start(torch.arange(3), 2)
-    assert policy.sample(history, 2, softmax.Streams(0)).items.shape == (3, 2)
+    assert policy.sample(history, 2, Streams(0)).items.shape == (3, 2)
     assert policy.log_prob_of_sessions(history).shape == (3, 0, 2)
     with pytest.raises(InputError, match="catalogue is empty"):
         SoftmaxConfig(0)

@@ -10,54 +10,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from finetune_case import SESSIONS, assert_same, case, easy_world, small_case, standard_errors
 from taste_world import TastePolicy, TasteWorld
 
 from recil.errors import InputError
-from recil.logs.history import History
-from recil.random import Streams
-from recil.train import policy_step
-from recil.train.choice import paired_gain
 from recil.train.clone import CloneConfig, clone
-from recil.train.critic import Critic, give_credit, returns_after
 from recil.train.finetune import finetune
 from recil.train.finetune_config import FinetuneConfig
-from recil.train.logged_sessions import LoggedSessions
-from recil.train.policy_step import Learner, log_propensity
-
-SESSIONS = 6000
-
-
-def case(seed: int, world: TasteWorld | None = None, sessions: int = SESSIONS, epochs: int = 6):
-    """A world (sparse unless given), the log of its demonstrator and the clone of the log."""
-    world = world or TasteWorld.sparse(seed)
-    log = world.log(world.demonstrator(seed), sessions, seed)
-    return world, log, clone(log, CloneConfig(width=16, epochs=epochs), seed)
-
-
-def easy_world() -> TasteWorld:
-    """Few tastes, few items, many clicks."""
-    world = TasteWorld.sparse(0, tastes=3, items=20, liked=3)
-    return replace(world, click=4 * world.click)
 
 
 @pytest.fixture(scope="module")
 def small():
-    """One small case for everything that is not a statistical claim."""
-    return case(0, easy_world(), sessions=1200, epochs=12)
-
-
-def standard_errors(world: TasteWorld, policy, other) -> float:
-    """Paired difference of the two policies' true values, in its standard errors."""
-    difference = world.returns(policy) - world.returns(other)
-    return float(difference.mean() / (difference.std() / len(difference) ** 0.5))
-
-
-def weights(policy) -> list[torch.Tensor]:
-    return [value.clone() for value in policy.state_dict().values()]
-
-
-def assert_same(one, other) -> None:
-    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+    return small_case()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -228,154 +192,6 @@ def test_the_policy_learned_does_not_depend_on_the_unit_of_the_reward():
     single = finetune(start, log, config)
     assert_same(finetune(start, replace(log, reward=2 * log.reward), config), single)
     assert not torch.equal(single.bias.weight, start.bias.weight)
-
-
-def test_the_paired_gain_is_the_difference_of_two_self_normalised_means():
-    draws = np.random.default_rng(3)
-    weight, other, credit = draws.gamma(2.0, size=400), draws.gamma(3.0, size=400), draws.normal(size=400)
-
-    def sums(w):
-        return torch.from_numpy(np.stack([w, w * credit], -1))
-
-    gain = paired_gain(sums(weight), sums(other), torch.from_numpy(np.log(weight)))
-    value = (weight * credit).sum() / weight.sum() - (other * credit).sum() / other.sum()
-    assert gain.value == pytest.approx(value, abs=1e-12)
-    assert gain.ess == pytest.approx(weight.sum() ** 2 / (weight**2).sum() / 400)
-    repeats = []
-    for _ in range(2000):
-        pick = draws.integers(0, 400, 400)
-        w, o, c = weight[pick], other[pick], credit[pick]
-        repeats.append((w * c).sum() / w.sum() - (o * c).sum() / o.sum())
-    # The bootstrap's own relative error is 1 / sqrt(4000) = 1.6%; four of them, and 4% for the linearisation.
-    assert gain.error == pytest.approx(np.std(repeats), rel=0.1)
-    none = paired_gain(sums(weight), sums(weight), torch.from_numpy(np.log(weight)))
-    assert (none.value, none.error) == (0.0, 0.0)
-
-
-def test_returns_after_a_slate():
-    reward, value = torch.tensor([[1.0, 2.0, 4.0, 0.0]]), torch.tensor([[9.0, 5.0, 7.0, 0.0]])
-    torch.testing.assert_close(returns_after(reward, value, 0.5, 1.0), torch.tensor([[2.0, 2.0, 0.0, 0.0]]))
-    torch.testing.assert_close(returns_after(reward, value, 0.5, 0.0), torch.tensor([[2.5, 3.5, 0.0, 0.0]]))
-    half = torch.tensor([[0.5 * (2.5 + 0.5 * (2 + 0.5 * (3.5 + 2)))], [0.5 * (3.5 + 2)], [0.0], [0.0]]).T
-    torch.testing.assert_close(returns_after(reward, value, 0.5, 0.5), half)
-
-
-def test_propensities_are_the_logs_own_or_else_the_clones(small):
-    _, log, start = small
-    rows = np.arange(30)
-    torch.testing.assert_close(LoggedSessions(log, start).batch(rows).propensity, log.batch(rows).propensity)
-    supplied = LoggedSessions(replace(log, propensity=None), start).batch(rows)
-    with torch.no_grad():
-        expected = start.log_prob_of_sessions(log.batch(rows))
-    torch.testing.assert_close(log_propensity(supplied), expected)
-    assert not torch.allclose(supplied.propensity, log.batch(rows).propensity)
-
-
-class RecordingWorld(TasteWorld):
-    """Notes which sessions were acted in."""
-
-    def rollout(self, policy, sessions, streams):
-        SEEN.extend(sessions.tolist())
-        return super().rollout(policy, sessions, streams)
-
-
-SEEN: list[int] = []
-
-
-def test_every_simulated_session_is_a_new_one_and_the_budget_is_kept(small):
-    world, _, start = small
-    SEEN.clear()
-    finetune(start, RecordingWorld(world.click), FinetuneConfig(sessions=250, sessions_per_iteration=100))
-    assert sorted(SEEN) == list(range(250))
-
-
-class Expecting(torch.nn.Module):
-    """A critic that expects .5 of every position and 2 of what follows."""
-
-    def forward(self, states):
-        return torch.full((*states.shape[:2], 2), 0.5), torch.full(states.shape[:2], 2.0)
-
-
-def test_credit_by_hand():
-    history = History(
-        items=torch.tensor([[[1, 2], [3, -1], [-1, -1]]]),
-        reward=torch.tensor([[[2.0, 0.0], [4.0, 0.0], [0.0, 0.0]]]),
-        length=torch.tensor([2]),
-        session=torch.tensor([0]),
-    )
-    states, config = torch.zeros(1, 4, 16), FinetuneConfig(discount=0.5, trace=0.0)
-    own = give_credit(Expecting(), states, history, 2.0, config)
-    # After the first slate: half of what the second, one item long, is expected to bring. After the last: nothing.
-    torch.testing.assert_close(own.after, torch.tensor([[0.5 * (0.5 + 2), 0.0, 0.0]]))
-    expected = torch.tensor([[[1 - 0.5 + 1.25 - 2, 0 - 0.5 + 1.25 - 2], [2 - 0.5 - 2, 0.0], [0.0, 0.0]]])
-    torch.testing.assert_close(own.advantage, expected)
-    slate = give_credit(Expecting(), states, history, 2.0, replace(config, credit="slate"))
-    expected = torch.tensor([[[1 - 1 + 1.25 - 2, 1 - 1 + 1.25 - 2], [2 - 0.5 - 2, 0.0], [0.0, 0.0]]])
-    torch.testing.assert_close(slate.advantage, expected)
-
-
-def test_an_iteration_ends_once_the_policy_has_moved_far_enough(small):
-    world, log, start = small
-
-    def steps(iteration_kl: float) -> int:
-        rows: list[dict] = []
-        config = FinetuneConfig(sessions=400, sessions_per_iteration=200, batch=50, iteration_kl=iteration_kl)
-        finetune(start, world, config, log=log, on_metrics=lambda _, metrics: rows.append(metrics))
-        assert any("finetune/log_objective" in row for row in rows)
-        return sum("finetune/objective" in row for row in rows)
-
-    # Two iterations of three passes of four batches; the first step acts with the policy that acted, at KL 0.
-    assert steps(9.0) == 24
-    assert steps(1e-6) == 4
-
-
-def test_the_critic_reads_states_without_gradient_and_learns_the_mean(small):
-    world, log, start = small
-    config = FinetuneConfig(critic_width=8)
-    learner = Learner.of("finetune", copy.deepcopy(start), start, config, 0.0, world.slate_size, Streams(0))
-    sessions = LoggedSessions(replace(log, propensity=None), start)
-    learner.scale = sessions.scale()
-    history = sessions.batch(np.arange(log.sessions))
-    for _ in range(200):
-        learner.warm_up(history)
-    assert_same(learner.policy, start)
-    with torch.no_grad():
-        own, _ = learner.critic(start.encode(history)[:, :-1])
-    # Rewards are counted in the mean reward of an item shown: on average the critic expects 1.
-    assert float(own[history.shown].mean()) == pytest.approx(1.0, abs=0.15)
-    states = torch.ones(2, 3, 16, requires_grad=True)
-    own, after = Critic(16, 3, 8, torch.Generator().manual_seed(0))(states)
-    assert not torch.autograd.grad(own.sum() + after.sum(), states, allow_unused=True)[0]
-
-
-def test_logits_in_blocks_give_the_same_scores_and_gradient(small, monkeypatch):
-    _, log, start = small
-    history, policy = log.batch(np.arange(40)), copy.deepcopy(start)
-    with torch.no_grad():
-        policy.bias.weight += torch.linspace(-1, 1, policy.catalogue)[:, None]
-
-    def gradient():
-        policy.zero_grad()
-        scores = policy_step.score(policy, start, policy.encode(history), history)
-        (scores.log_prob.sum() + scores.kl + scores.entropy).backward()
-        return scores, [weight.grad.clone() for weight in policy.parameters()]
-
-    whole, whole_gradient = gradient()
-    torch.testing.assert_close(whole.log_prob, policy.log_prob_of_sessions(history))
-    monkeypatch.setattr(policy_step, "LOGITS_AT_ONCE", 7 * policy.catalogue)
-    parts, parts_gradient = gradient()
-    for one, other in zip(
-        [*vars(whole).values(), *whole_gradient], [*vars(parts).values(), *parts_gradient], strict=True
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def test_a_policy_that_acted_has_ratios_of_one(small):
-    world, _, start = small
-    with torch.no_grad():
-        history = world.rollout(start, torch.arange(50), Streams(1))
-        log_prob = start.log_prob_of_sessions(history)
-    torch.testing.assert_close(log_prob, log_propensity(history), rtol=1e-4, atol=1e-4)
 
 
 class BrokenWorld(TasteWorld):

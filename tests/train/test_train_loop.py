@@ -23,9 +23,11 @@ def objective(model: Model, held_out, slope: float = 1.0) -> Objective:
     positions = np.arange(4)
 
     def loss(sessions):
-        return slope * model.moved.sum() + 0.0 * (model.matrix.sum() + model.biases.sum()), len(sessions)
+        mean = slope * model.moved.sum() + 0.0 * (model.matrix.sum() + model.biases.sum())
+        return mean * len(sessions), len(sessions)
 
-    return Objective("toy", model, loss, held_out, positions, np.array([f"s{n}" for n in positions]), np.ones(4))
+    names = np.array([f"s{n}" for n in positions])
+    return Objective("toy", model, loss, held_out, positions, names, np.ones(4), items=1.0)
 
 
 def test_the_step_size_is_halved_after_each_epoch_that_does_not_help():
@@ -71,7 +73,7 @@ def test_long_gradients_are_shortened():
         def loss(sessions, model=model, slopes=slopes):
             return next(slopes) * model.moved.sum(), len(sessions)
 
-        given = Objective("toy", model, loss, lambda: 0.0, np.arange(2), np.arange(2), np.ones(2))
+        given = Objective("toy", model, loss, lambda: 0.0, np.arange(2), np.arange(2), np.ones(2), items=1.0)
         fit(given, Schedule(1, 1, 0.1, 0.0, 1, largest), Streams(0))
         places.append(model.moved.item())
     assert places[0] != pytest.approx(places[1], rel=1e-3)

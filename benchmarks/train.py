@@ -1,0 +1,173 @@
+"""How fast policies are cloned and finetuned, in what memory, and how near that is to the matrix products alone.
+
+    python benchmarks/train.py                 # all cells, a few minutes; prints a Markdown table
+    python benchmarks/train.py --cells clone-gru clone-transformer
+
+A synthetic log of 50,000 sessions of 20 steps over 10,000 items, one item a step; width 64, batches of 512 sessions,
+exact softmax over the whole catalogue. Every cell runs in a process of its own, whose peak memory is its own.
+`products` is the time that the matrix products of the step take by themselves, measured in the same process: of the
+softmax layer (logits, and the gradients of states and of vectors) and of the encoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+import recil
+from recil.logs.session_log import SessionLog
+from recil.train.loop import batches
+
+WIDTH, BATCH = 64, 512
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained on what. only: sessions of the log that are used, so that slow cells end in time."""
+
+    work: str
+    encoder: str
+    items: int = 10_000
+    sessions: int = 20_000
+    steps: int = 20
+    only: int = 4_096
+
+
+CELLS = {
+    "clone-bag": Cell("clone", "bag"),
+    "clone-gru": Cell("clone", "gru"),
+    "clone-transformer": Cell("clone", "transformer"),
+    "finetune-gru": Cell("finetune", "gru"),
+    "finetune-transformer": Cell("finetune", "transformer"),
+    "bandit": Cell("clone", "bag", items=50, sessions=100_000, steps=1, only=100_000),
+}
+
+
+def synthetic_log(cell: Cell, seed: int = 0) -> SessionLog:
+    """Sessions that wander about neighbouring items, popular ones more often; a click in twenty."""
+    generator = np.random.default_rng(seed)
+    shape = (cell.only, cell.steps)
+    start = (cell.items * generator.random((cell.only, 1)) ** 2).astype(np.int64)
+    items = (start + generator.geometric(0.02, shape).cumsum(1)) % cell.items
+    rows = cell.only * cell.steps
+    return SessionLog(
+        item_ids=np.arange(cell.items),
+        items=items.reshape(rows, 1).astype(np.int32),
+        reward=(generator.random((rows, 1)) < 0.05).astype(np.float32),
+        offsets=np.arange(0, rows + 1, cell.steps),
+        session_ids=np.arange(cell.only),
+        propensity=np.full((rows, 1), 1 / cell.items, dtype=np.float32),
+    )
+
+
+def clone_rate(cell: Cell, log: SessionLog) -> float:
+    """Sessions per second of one pass of recil.clone, everything included."""
+    config = recil.CloneConfig(encoder=cell.encoder, width=WIDTH, epochs=1, batch=_batch(cell), held_out=0.01)
+    started = time.perf_counter()
+    recil.clone(log, config)
+    return cell.only / (time.perf_counter() - started)
+
+
+def finetune_rate(cell: Cell, log: SessionLog) -> float:
+    """Sessions per second of finetuning steps, critic and KL to the clone included."""
+    from recil.policies.encoders import EncoderConfig
+    from recil.train.logged_sessions import LoggedSessions
+    from recil.train.policy_step import Learner
+
+    policy = recil.SoftmaxPolicy.for_log(log, EncoderConfig(cell.encoder, WIDTH), True, 0)
+    config = recil.FinetuneConfig(batch=_batch(cell))
+    streams = recil.Streams(0)
+    frozen = recil.SoftmaxPolicy.from_parts(policy.parts()).requires_grad_(False)
+    learner = Learner.of("finetune", policy, frozen, config, config.kl, 1, streams)
+    sessions = LoggedSessions(log, frozen)
+    learner.scale = sessions.scale()
+    chosen = list(batches(np.arange(cell.only), log.lengths, _batch(cell), streams, 0))
+    learner.improve(sessions.batch(chosen[0]))
+    started = time.perf_counter()
+    for part in chosen[1:]:
+        learner.improve(sessions.batch(part))
+    return sum(map(len, chosen[1:])) / (time.perf_counter() - started)
+
+
+def _batch(cell: Cell) -> int:
+    return BATCH if cell.steps > 1 else 2048
+
+
+WORK: dict[str, Callable[[Cell, SessionLog], float]] = {"clone": clone_rate, "finetune": finetune_rate}
+
+
+def products_rate(cell: Cell) -> float:
+    """Positions per second that the products of a cloning step allow: three of the softmax layer, and the encoder's."""
+    rows = 256
+    state, vectors = torch.randn(rows, WIDTH), torch.randn(cell.items, WIDTH)
+    slope = torch.randn(rows, cell.items)
+    shapes = {"bag": [(WIDTH, WIDTH)], "gru": [(2 * WIDTH, 3 * WIDTH), (WIDTH, 3 * WIDTH)]}
+    inside = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)] * 2
+    layers = [(torch.randn(rows, m), torch.randn(m, n)) for m, n in shapes.get(cell.encoder, inside)]
+
+    def step() -> None:
+        state @ vectors.T
+        slope @ vectors
+        slope.T @ state
+        for inputs, weight in layers:
+            out = inputs @ weight
+            out @ weight.T
+            inputs.T @ out
+
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - started)
+    return rows / min(times)
+
+
+def measured(name: str) -> dict[str, float | str]:
+    """One cell, in this process."""
+    cell = CELLS[name]
+    log = synthetic_log(cell)
+    WORK[cell.work](replace(cell, only=min(cell.only, 2 * BATCH)), log.select(np.arange(2 * BATCH)))  # warms up
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rate = WORK[cell.work](cell, log)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    products = products_rate(cell)
+    return {
+        "cell": name,
+        "sessions_per_second": rate,
+        "positions_per_second": rate * cell.steps,
+        "share_of_products": rate * cell.steps / products,
+        "peak_gb": max(peak, before) / 2**20,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--one", choices=CELLS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measured(arguments.one)))
+        return
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    print("| cell | sessions/s | positions/s | of the products alone | peak memory, GB |\n|---|---:|---:|---:|---:|")
+    for name in arguments.cells:
+        done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        print(
+            f"| {name} | {row['sessions_per_second']:,.0f} | {row['positions_per_second']:,.0f} |"
+            f" {row['share_of_products']:.0%} | {row['peak_gb']:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

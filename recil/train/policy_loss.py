@@ -1,0 +1,81 @@
+"""What a policy-gradient step descends: corrected credit, a cost of leaving the reference, and a floor of entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recil.logs.history import History
+from recil.ops.policy_pass import PolicyPass, Reference, policy_pass
+from recil.policies.softmax import SoftmaxPolicy
+
+
+@dataclass(frozen=True)
+class Credited:
+    """behaviour: log beta, and advantage, [B, T, K]; weight: log pi and log beta of some slates -> their weights."""
+
+    behaviour: Tensor
+    advantage: Tensor
+    weight: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    """loss: differentiable. log_prob [B, T, K], 0 at pads. entropy, kl, reference_entropy: means over steps.
+
+    below: entropy was under the floor, so that the loss is that of entropy alone.
+    """
+
+    loss: Tensor
+    log_prob: Tensor
+    entropy: Tensor
+    kl: Tensor
+    reference_entropy: Tensor
+    below: bool
+
+
+def policy_loss(
+    policy: SoftmaxPolicy,
+    reference: SoftmaxPolicy | None,
+    states: Tensor,
+    sessions: History,
+    credited: Credited,
+    kl: float,
+    floor: float,
+) -> PolicyLoss:
+    """Less the mean over items shown of weight * advantage * log pi, plus `kl` times the mean KL(pi || reference).
+
+    states: [B, T + 1, D], of the policy. floor: a share of the reference's entropy (of a uniform choice without
+    reference); below it entropy comes first, until it is above it again: no reward outweighs it.
+    """
+    took_place = sessions.happened & sessions.shown.any(-1)
+    slates, own = sessions.items[took_place], states[:, :-1][took_place]
+    beside = None
+    if reference is not None:
+        with torch.no_grad():
+            beside = Reference(reference.encode(sessions)[:, :-1][took_place], *reference.head())
+    head, count = policy.head(), sessions.shown.sum().clamp(min=1)
+    behaviour, advantage = credited.behaviour[took_place], credited.advantage[took_place]
+
+    def coefficient(rows: slice, log_prob: Tensor) -> Tensor:
+        return credited.weight(log_prob, behaviour[rows]) * advantage[rows] / -count
+
+    found = policy_pass(own, slates, *head, beside, coefficient, kl if reference is not None else 0.0)
+    below = bool(found.entropy < floor * found.reference_entropy)
+    if below:
+        with torch.enable_grad():
+            loss = policy_pass(own, slates, *head, beside, _nothing, entropy=-1.0).loss
+        found = found._replace(loss=loss)
+    return _of(found, took_place, sessions, below)
+
+
+def _nothing(rows: slice, log_prob: Tensor) -> Tensor:
+    return torch.zeros_like(log_prob)
+
+
+def _of(found: PolicyPass, took_place: Tensor, sessions: History, below: bool) -> PolicyLoss:
+    log_prob = found.log_prob.new_zeros(sessions.items.shape).index_put((took_place,), found.log_prob)
+    return PolicyLoss(found.loss, log_prob, found.entropy, found.kl, found.reference_entropy, below)

@@ -1,0 +1,94 @@
+"""Log-probabilities and gradients of one pass, against the plain definition and autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from recil.ops import one_pass
+from recil.ops.one_pass import slate_log_prob, weighted_log_prob
+from recil.ops.slates import plackett_luce_log_prob
+
+ROWS, ITEMS, WIDTH = 23, 17, 5
+
+
+def inputs(positions: int, sharp: float = 1.0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(positions)
+    states = torch.randn(ROWS, WIDTH, generator=generator, dtype=dtype) * sharp
+    weight = torch.randn(ITEMS, WIDTH, generator=generator, dtype=dtype)
+    bias = torch.randn(ITEMS, generator=generator, dtype=dtype)
+    slate = torch.stack([torch.randperm(ITEMS, generator=generator)[:positions] for _ in range(ROWS)])
+    slate[3, 1:] = -1
+    slate[4] = -1
+    coefficient = torch.randn(ROWS, positions, generator=generator, dtype=dtype)
+    return states.requires_grad_(), slate, coefficient, weight.requires_grad_(), bias.requires_grad_()
+
+
+def by_definition(states: Tensor, slate: Tensor, coefficient: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    log_prob = plackett_luce_log_prob(states @ weight.T + bias, slate)
+    return torch.where(slate >= 0, log_prob * coefficient, 0.0).sum()
+
+
+@pytest.mark.parametrize("positions", [1, 2, 5])
+@pytest.mark.parametrize("sharp", [1.0, 12.0])
+@pytest.mark.parametrize("at_once", [1, 3 * ITEMS, 1 << 20])
+def test_values_and_gradients_are_those_of_the_definition(positions, sharp, at_once, monkeypatch) -> None:
+    """Sharp: most of the mass goes with the first item, so that what is left has to be summed afresh."""
+    monkeypatch.setattr(one_pass, "LOGITS_AT_ONCE", at_once)
+    states, slate, coefficient, weight, bias = inputs(positions, sharp)
+    variables = (states, weight, bias)
+    expected = by_definition(states, slate, coefficient, weight, bias)
+    wanted = torch.autograd.grad(expected, variables)
+    total, log_prob = weighted_log_prob(states, slate, coefficient, weight, bias)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-10)
+    assert torch.equal(log_prob[4], torch.zeros(positions, dtype=torch.float64)) and not log_prob.requires_grad
+    found = torch.autograd.grad(3 * total, variables)
+    again = slate_log_prob(states, slate, weight, bias)
+    assert torch.allclose(again, plackett_luce_log_prob(states @ weight.T + bias, slate), rtol=1e-9, atol=1e-12)
+    backward = torch.autograd.grad((again * coefficient).sum(), variables)
+    for one, two, want in zip(found, backward, wanted, strict=True):
+        assert torch.allclose(one, 3 * want, rtol=1e-8, atol=1e-10)
+        assert torch.allclose(two, want, rtol=1e-8, atol=1e-10)
+
+
+def test_an_item_that_stands_twice_is_impossible_the_second_time() -> None:
+    states, slate, _, weight, bias = inputs(3)
+    slate[0] = torch.tensor([2, 5, 2])
+    log_prob = slate_log_prob(states, slate, weight, bias)
+    assert log_prob[0].isinf().tolist() == [False, False, True] and log_prob[1:].isfinite().all()
+
+
+def test_reduced_products_move_gradients_by_a_rounding_and_values_not_at_all() -> None:
+    given = inputs(2, dtype=torch.float32)
+    variables = (given[0], given[3], given[4])
+    full, _ = weighted_log_prob(*given)
+    less, _ = weighted_log_prob(*given, reduced=True)
+    assert full.item() == less.item()
+    for one, other in zip(torch.autograd.grad(full, variables), torch.autograd.grad(less, variables), strict=True):
+        assert (one - other).norm() < 0.01 * one.norm()
+
+
+def test_shapes_that_do_not_belong_together_are_refused() -> None:
+    states, slate, coefficient, weight, bias = inputs(2)
+    with pytest.raises(ValueError, match="coefficient"):
+        weighted_log_prob(states, slate, coefficient[:, :1], weight, bias)
+    with pytest.raises(ValueError, match="states"):
+        slate_log_prob(states[:2], slate, weight, bias)
+
+
+def test_no_rows_are_no_loss() -> None:
+    states, slate, coefficient, weight, bias = inputs(2)
+    total, log_prob = weighted_log_prob(states[:0], slate[:0], coefficient[:0], weight, bias)
+    total.backward()
+    assert total == 0 and log_prob.shape == (0, 2) and not weight.grad.any()
+
+
+def test_no_block_is_larger_than_the_bound_and_all_share_their_memory(monkeypatch) -> None:
+    monkeypatch.setattr(one_pass, "LOGITS_AT_ONCE", 3 * ITEMS + 1)
+    states = torch.zeros(10, WIDTH)
+    blocks = [(rows, *buffers) for rows, buffers in one_pass.blocks_of(states, ITEMS, 2)]
+    assert [rows for rows, *_ in blocks] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
+    assert {first.shape for _, first, _ in blocks} == {(3, ITEMS), (1, ITEMS)}
+    assert len({first.data_ptr() for _, first, _ in blocks}) == 1 == len({second.data_ptr() for _, _, second in blocks})
+    assert len(list(one_pass.blocks_of(states, 1000))) == 10  # a row at a time where no more fit
