@@ -14,9 +14,9 @@ from recil.errors import InputError
 from recil.evaluate.bootstrap import check_confidence, percentile_interval
 from recil.evaluate.components import EnsembleDifference
 from recil.evaluate.estimates import PREFERENCE, WIDTH, Estimate, Estimates, Interval, number, reasons_below
-from recil.evaluate.estimators import ESTIMATORS
+from recil.evaluate.estimators import Estimator, find, find_all
 from recil.evaluate.intervals import student_interval
-from recil.evaluate.on_log import check_estimators, estimates_of
+from recil.evaluate.on_log import estimates_of
 from recil.evaluate.pass_over import PassConfig, pass_over
 from recil.evaluate.simulate import SimulatedValue, independent, simulated_value
 from recil.evaluate.verdict import VERDICTS, Thresholds, Verdict
@@ -155,7 +155,7 @@ def compare(
     source: SessionLog | Environment,
     *,
     behaviour: Policy | None = None,
-    estimator: str | None = None,
+    estimator: str | Estimator | None = None,
     gamma: float = 1.0,
     replicates: int = 1000,
     confidence: float = 0.95,
@@ -163,19 +163,32 @@ def compare(
     cap: float | None = None,
     sessions: int = 10_000,
     thresholds: Thresholds | None = None,
+    state: str | None = None,
+    category: str | None = None,
 ) -> Comparison:
     """Policies by name, held against each other on one log or in one world.
 
     On a log all are valued by one estimator (None: the first of PREFERENCE that refuses the fewest), in the same
-    bootstrap replicates, beside the logging policy itself as `logged`. In a world all meet the same `sessions` users,
+    bootstrap replicates, beside the logging policy itself as `logged`; `state` and `category` as for `evaluate`. In a
+    world all meet the same `sessions` users,
     and are refused where the world is.
     """
     check_confidence(confidence)
     if not policies:
         raise InputError("policies", "none given", "give a dict of name -> policy")
     if isinstance(source, SessionLog):
-        config = PassConfig(gamma=gamma, cap=cap, replicates=replicates, seed=seed)
-        return _compare_on_log(policies, source, behaviour, estimator, config, confidence, thresholds)
+        candidates = find_all(PREFERENCE if estimator is None else [estimator])
+        config = PassConfig(
+            gamma=gamma,
+            cap=cap,
+            replicates=replicates,
+            seed=seed,
+            model=any(candidate.needs_model for candidate in candidates),
+            estimators=candidates,
+            state=state,
+            category=category,
+        )
+        return _compare_on_log(policies, source, behaviour, candidates, config, confidence, thresholds)
     simulated = {
         name: simulated_value(policy, source, sessions, seed, gamma=gamma, confidence=confidence)
         for name, policy in policies.items()
@@ -243,24 +256,24 @@ def _compare_on_log(
     policies: Mapping[str, Policy],
     log: SessionLog,
     behaviour: Policy | None,
-    estimator: str | None,
+    candidates: Sequence[Estimator],
     config: PassConfig,
     confidence: float,
     thresholds: Thresholds | None,
 ) -> Comparison:
-    names = PREFERENCE if estimator is None else check_estimators([estimator])
     found: dict[str, Estimates] = {}
     for policy, (sums, unseen) in pass_over(policies, log, behaviour, config).items():
         found[policy] = estimates_of(
             sums,
             unseen,
-            (*names, LOGGED),
+            tuple(dict.fromkeys((*candidates, find(LOGGED)))),
             gamma=config.gamma,
             confidence=confidence,
             impressions=log.impressions,
             fitted_propensities=log.propensity is None,
             thresholds=thresholds,
         )
+    names = [candidate.name for candidate in candidates]
     chosen = min(names, key=lambda name: sum(estimates[name].refused for estimates in found.values()))
     rows: dict[str, Estimate] = {policy: estimates[chosen] for policy, estimates in found.items()}
     rows.setdefault(LOGGED, next(iter(found.values()))[LOGGED])
@@ -273,7 +286,7 @@ def _compare_on_log(
         pairs.append(Difference(first, second, one - other, *bounds, rounding))
     verdicts = {policy: (row.verdict, row.reasons) for policy, row in rows.items()}
     values = {policy: row.raw for policy, row in rows.items()}
-    return _ranked(values, verdicts, pairs, ESTIMATORS[chosen].name, confidence)
+    return _ranked(values, verdicts, pairs, chosen, confidence)
 
 
 def _ranked(

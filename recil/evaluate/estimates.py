@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from recil.evaluate.bootstrap import percentile_interval
 from recil.evaluate.diagnostics import Diagnostics
-from recil.evaluate.estimators import ESTIMATORS
 from recil.evaluate.verdict import VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """One estimator's answer. value, low and high are nan when it is refused; `raw` has them all the same."""
+    """One estimator's answer. value, low and high are nan when it is refused; `raw` has them all the same.
+
+    replicates  [R], the bootstrap's
+    target      False where it is the logging policy's own value
+    """
 
     estimator: str
     raw: Interval
@@ -40,6 +44,7 @@ class Estimate:
     reasons: tuple[str, ...]
     diagnostics: Diagnostics
     replicates: Tensor = field(repr=False, compare=False)
+    target: bool = True
 
     @property
     def refused(self) -> bool:
@@ -60,6 +65,13 @@ class Estimate:
     @property
     def ess(self) -> float:
         return self.diagnostics.ess
+
+    def at_least(self, confidence: float = 0.95) -> float:
+        """What the value exceeds with this confidence, one-sided: "ship it" where it lies above the mark to beat.
+
+        nan where the estimate is refused.
+        """
+        return math.nan if self.refused else percentile_interval(self.replicates, 2.0 * confidence - 1.0)[0]
 
 
 @dataclass(frozen=True)
@@ -88,10 +100,10 @@ class Estimates:
     @property
     def best(self) -> Estimate:
         """The row to quote: of the target's rows the best verdict, then the order of PREFERENCE. It may be refused."""
-        rows = [row for row in self.rows if ESTIMATORS[row.estimator].target]
+        rows = [row for row in self.rows if row.target]
         if not rows:
             raise ValueError("Estimates.best: only the logging policy's own value was asked for")
-        return min(rows, key=lambda row: (VERDICTS.index(row.verdict), PREFERENCE.index(row.estimator)))
+        return min(rows, key=lambda row: (VERDICTS.index(row.verdict), _place(row.estimator)))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per estimator; refused values are nan."""
@@ -110,16 +122,22 @@ class Estimates:
         return interval_plot(rows, f"reward per session, {self.confidence:.0%} interval")
 
     def __str__(self) -> str:
-        head = f"{'estimator':<10}{'value':>11}{'low':>11}{'high':>11}{'ESS':>11}  verdict"
-        lines = [head, *map(_line, self.rows)]
+        width = max(10, *(len(row.estimator) + 1 for row in self.rows))
+        head = f"{'estimator':<{width}}{'value':>11}{'low':>11}{'high':>11}{'ESS':>11}  verdict"
+        lines = [head, *(_line(row, width) for row in self.rows)]
         shown = f"{self.sessions:,} sessions, {self.impressions:,} items shown; reward per session"
         lines.append(f"{shown}, {self.confidence:.0%} intervals")
         return "\n".join(lines + reasons_below((row.estimator, row.verdict, row.reasons) for row in self.rows))
 
 
-def _line(row: Estimate) -> str:
+def _place(estimator: str) -> int:
+    """In the order of preference; what is not among the usual comes after, in the order asked for."""
+    return PREFERENCE.index(estimator) if estimator in PREFERENCE else len(PREFERENCE)
+
+
+def _line(row: Estimate, width: int) -> str:
     numbers = "".join(f"{number(part, row.refused):>11}" for part in row.raw)
-    return f"{row.estimator:<10}{numbers}{row.ess:>11,.1f}  {row.verdict}"
+    return f"{row.estimator:<{width}}{numbers}{row.ess:>11,.1f}  {row.verdict}"
 
 
 def number(value: float, hidden: bool = False) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from recil.errors import InputError
+from torch import Tensor
+
 from recil.evaluate.bootstrap import check_confidence, percentile_interval
-from recil.evaluate.diagnostics import diagnose
+from recil.evaluate.diagnostics import Diagnostics, diagnose
 from recil.evaluate.estimates import Estimate, Estimates, Interval
-from recil.evaluate.estimators import ESTIMATORS
+from recil.evaluate.estimators import Estimator, find, find_all
 from recil.evaluate.pass_over import PassConfig, Unseen, pass_over
 from recil.evaluate.sums import SessionSums
 from recil.evaluate.verdict import Thresholds, judge
@@ -22,32 +24,43 @@ def evaluate(
     log: SessionLog,
     *,
     behaviour: Policy | None = None,
-    estimators: Sequence[str] | None = None,
+    estimators: Sequence[str | Estimator] | None = None,
     gamma: float = 1.0,
     replicates: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
     cap: float | None = None,
     thresholds: Thresholds | None = None,
+    state: str | None = None,
+    category: str | None = None,
 ) -> Estimates:
     """The policy's value J, its expected discounted reward per session, by several estimators from one pass.
 
     log         sessions that the policy was not trained on
     behaviour   the logging policy as cloned from other sessions; used only where the log has no propensities of its own
-    estimators  names out of ESTIMATORS, all when None
+    estimators  out of TABLE by name ("cips(5)": with its knob at 5), or your own; those of ESTIMATORS when None
+    state, category  the context column that is the state, for mis; the items' column that is their category, for mips
     cap         on the weight w_{0:t} itself; it trades variance for bias and is counted in the verdict
     Intervals are session bootstraps (percentiles of `replicates` recomputed estimates). Raises InputError for a log
     without sessions or without propensities, and for options that mean nothing.
     """
-    names = check_estimators(estimators)
+    asked = find_all(estimators)
     check_confidence(confidence)
-    model = any(ESTIMATORS[name].needs_model for name in names)
-    config = PassConfig(gamma=gamma, cap=cap, replicates=replicates, seed=seed, model=model)
+    config = PassConfig(
+        gamma=gamma,
+        cap=cap,
+        replicates=replicates,
+        seed=seed,
+        model=any(estimator.needs_model for estimator in asked),
+        estimators=asked,
+        state=state,
+        category=category,
+    )
     sums, unseen = pass_over({"policy": policy}, log, behaviour, config)["policy"]
     return estimates_of(
         sums,
         unseen,
-        names,
+        asked,
         gamma=gamma,
         confidence=confidence,
         impressions=log.impressions,
@@ -59,7 +72,7 @@ def evaluate(
 def estimates_of(
     sums: SessionSums,
     unseen: Unseen,
-    estimators: Sequence[str],
+    estimators: Sequence[str | Estimator],
     *,
     gamma: float,
     confidence: float,
@@ -69,23 +82,35 @@ def estimates_of(
 ) -> Estimates:
     """Values, intervals and verdicts out of the sums over a log's sessions."""
     rows = []
-    for name in estimators:
-        estimator = ESTIMATORS[name]
+    for estimator in map(find, estimators):
         values = estimator.value(sums)
         # A replicate that took no session is 0 / 0; such and other undefined ones are left out of the interval.
         interval = Interval(float(values[0]), *percentile_interval(values[1:], confidence))
         share = unseen.share if estimator.target else math.nan
-        diagnostics = diagnose(sums, estimator.leans_on, gamma, share, fitted_propensities and estimator.target)
+        fitted = fitted_propensities and estimator.target
+        seen = diagnose(sums, estimator.leans_on, gamma, share, fitted, estimator.weighting)
+        diagnostics = _with_bias(replace(seen, supposes=estimator.supposes), values, interval, estimator, sums)
         verdict, reasons = judge(*interval, diagnostics, thresholds or Thresholds())
-        rows.append(Estimate(name, interval, verdict, reasons, diagnostics, values[1:]))
+        rows.append(Estimate(estimator.name, interval, verdict, reasons, diagnostics, values[1:], estimator.target))
     return Estimates(tuple(rows), confidence, int(sums.sessions[0]), impressions)
 
 
+def _with_bias(
+    seen: Diagnostics, values: Tensor, interval: Interval, estimator: Estimator, sums: SessionSums
+) -> Diagnostics:
+    """What is known of the bias, in half widths: what is shrunk away, and how far a less biased estimate lies."""
+    half = 0.5 * (interval.high - interval.low)
+    if estimator.against is None or not half > 0:
+        return seen
+    apart = (values - estimator.against.value(sums)) / half
+    return replace(
+        seen,
+        lost_of_width=0.0 if estimator.needs_model else seen.shrunk_share * abs(interval.value) / half,
+        bias_of_width=abs(float(apart[0])),
+        bias_error=float(apart[1:][~apart[1:].isnan()].std()),
+    )
+
+
 def check_estimators(estimators: Sequence[str] | None) -> tuple[str, ...]:
-    """All names when None; an unknown name is refused."""
-    if estimators is None:
-        return tuple(ESTIMATORS)
-    unknown = [name for name in estimators if name not in ESTIMATORS]
-    if unknown or not estimators or isinstance(estimators, str):
-        raise InputError("estimators", f"{estimators!r} are not known", f"choose among {', '.join(ESTIMATORS)}")
-    return tuple(estimators)
+    """Their names, the usual ones when None; an unknown name is refused."""
+    return tuple(estimator.name for estimator in find_all(estimators))

@@ -5,20 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from recil.errors import InputError
+from recil.evaluate import scoring
+from recil.evaluate.arrays import Extra, SessionArrays
 from recil.evaluate.bootstrap import poisson_counts, session_keys
-from recil.evaluate.reward_model import RewardModel, fit_out_of_fold
-from recil.evaluate.sums import SessionArrays, SessionSums
+from recil.evaluate.estimators import Estimator
+from recil.evaluate.extras import Look, Models, category_codes, extras_of, state_column
+from recil.evaluate.reward_model import fit_out_of_fold
+from recil.evaluate.scoring import target_slates
+from recil.evaluate.sums import SessionSums
+from recil.evaluate.target_models import TargetRows, fit_least_variance, fit_q_evaluation
+from recil.evaluate.terms import StepTerm, Term, Weighting
 from recil.logs.history import History
-from recil.logs.session_log import PAD, SessionLog
+from recil.logs.session_log import PAD, Column, SessionLog
 from recil.ops.importance import capped, cumulative_log_weight, step_log_ratio
 from recil.ops.returns import discounts
-from recil.policies.protocol import Policy, log_prob_of_sessions
+from recil.policies.protocol import Policy
 from recil.random import Streams
 
 _FOLDS = 5
@@ -33,6 +41,8 @@ class PassConfig:
 
     model  fit a reward model and value the target's own slates with it
     draws  target slates drawn at each step for that, and to see how much of the target the log never showed
+    estimators  whose needs are met beside those of every pass
+    state, category  names of the context column and of the items' column that some of them need
     """
 
     gamma: float = 1.0
@@ -41,6 +51,9 @@ class PassConfig:
     seed: int = 0
     model: bool = True
     draws: int = 1
+    estimators: tuple[Estimator, ...] = ()
+    state: str | None = None
+    category: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.gamma <= 1.0:
@@ -51,6 +64,20 @@ class PassConfig:
             raise InputError("replicates", f"{self.replicates} give no interval", "give 2 or more; 1,000 is usual")
         if self.draws < 1:
             raise InputError("draws", f"{self.draws} slates say nothing", "give 1 or more")
+
+    @property
+    def needs(self) -> frozenset[Extra]:
+        return frozenset().union(*(estimator.needs for estimator in self.estimators))
+
+    @property
+    def terms(self) -> tuple[Term | StepTerm, ...]:
+        """Each once, though several estimators ask for it."""
+        return tuple({term.name: term for estimator in self.estimators for term in estimator.terms}.values())
+
+    @property
+    def weightings(self) -> tuple[Weighting, ...]:
+        found = [estimator.weighting for estimator in self.estimators if estimator.weighting is not None]
+        return tuple({weighting.name: weighting for weighting in found}.values())
 
 
 @dataclass(frozen=True)
@@ -68,44 +95,60 @@ class Unseen:
         return self.unseen / self.drawn if self.drawn else math.nan
 
 
+class Part(NamedTuple):
+    """Some sessions of a log under one policy: their positions in it int [B], and how often each replicate takes each,
+    float64 [R+1, B]."""
+
+    policy: str
+    sessions: np.ndarray
+    arrays: SessionArrays
+    unseen: Unseen
+    counts: Tensor
+
+
 def pass_over(
     policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | None, config: PassConfig
 ) -> dict[str, tuple[SessionSums, Unseen]]:
     """Each policy's sums over the log's sessions. Propensities are the log's or, when it has none, `behaviour`'s."""
-    _check(policies, log, behaviour)
-    streams = Streams(config.seed).child("evaluate")
-    keys = session_keys(log.session_ids)
-    fold = (streams.uniform("fold", keys)[:, 0] * _FOLDS).long()
-    model = fit_out_of_fold(log, fold.numpy(), _FOLDS, config.gamma) if config.model else None
-    seen = torch.zeros(log.catalogue, dtype=torch.bool)
-    seen[torch.from_numpy(log.items[log.items != PAD]).long()] = True
+    terms, weightings = config.terms, config.weightings
     found: dict[str, tuple[SessionSums, Unseen]] = {}
-    for chosen in session_batches(log):
-        batch = replace(log.batch(chosen), session=keys[chosen])
-        counts = poisson_counts(streams, batch.session, config.replicates)
-        log_propensity = _log_propensity(batch, behaviour)
-        for name, policy in policies.items():
-            arrays, unseen = _arrays(policy, batch, log_propensity, model, fold[chosen], seen, config, streams)
-            sums = SessionSums.of(arrays, counts)
-            before = found.get(name)
-            found[name] = (sums, unseen) if before is None else (before[0].merge(sums), before[1].merge(unseen))
+    for part in arrays_over(policies, log, behaviour, config):
+        sums = SessionSums.of(part.arrays, part.counts, terms, weightings)
+        before = found.get(part.policy)
+        found[part.policy] = (
+            (sums, part.unseen) if before is None else (before[0].merge(sums), before[1].merge(part.unseen))
+        )
     return found
 
 
+def arrays_over(
+    policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | None, config: PassConfig
+) -> Iterator[Part]:
+    """Batch by batch and policy by policy."""
+    check(policies, log, behaviour)
+    streams = Streams(config.seed).child("evaluate")
+    keys = session_keys(log.session_ids)
+    fold = (streams.uniform("fold", keys)[:, 0] * _FOLDS).long()
+    seen = torch.zeros(log.catalogue, dtype=torch.bool)
+    seen[torch.from_numpy(log.items[log.items != PAD]).long()] = True
+    targets = {name: _target(policy, log, behaviour, config, keys, fold) for name, policy in policies.items()}
+    for chosen in session_batches(log):
+        batch = replace(log.batch(chosen), session=keys[chosen])
+        counts = poisson_counts(streams, batch.session, config.replicates)
+        log_propensity = scoring.log_propensity_of(batch, behaviour)
+        for name, target in targets.items():
+            look = target.look(batch, log_propensity, fold[chosen], config, streams)
+            drawn = look.own[look.own >= 0]
+            unseen = Unseen(len(drawn), int((~seen[drawn]).sum()))
+            yield Part(name, chosen, _arrays(look, config), unseen, counts)
+
+
 def session_batches(log: SessionLog) -> Iterator[np.ndarray]:
-    """Positions of sessions of like length, so that little is padding; every result is the same in any other order."""
-    order = np.argsort(log.lengths, kind="stable")
-    lengths = log.lengths[order]
-    start = 0
-    while start < len(order):
-        # The next batch is as wide as its last session is long.
-        cost = lengths[start : start + _MOST_SESSIONS] * np.arange(1, 1 + len(order[start : start + _MOST_SESSIONS]))
-        size = max(1, int(np.searchsorted(cost, _MOST_SCORES // log.catalogue, side="right")))
-        yield order[start : start + size]
-        start += size
+    """Positions of sessions of like length, in batches small enough to be scored at once."""
+    return scoring.session_batches(log, _MOST_SESSIONS, _MOST_SCORES)
 
 
-def _check(policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | None) -> None:
+def check(policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | None) -> None:
     if not log.sessions:
         raise InputError("log", "it holds no session", "give the sessions to evaluate on")
     if log.propensity is None and behaviour is None:
@@ -132,83 +175,87 @@ def _check(policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | 
             )
 
 
-def _log_propensity(batch: History, behaviour: Policy | None) -> Tensor:
-    """float64 [B, T, K]."""
-    if batch.propensity is not None:
-        return batch.propensity.double().log()
-    assert behaviour is not None
-    scores = _scores(behaviour, batch, "behaviour")
-    impossible = int((scores.isneginf() & batch.shown).sum())
-    if impossible:
-        raise InputError(
-            "behaviour",
-            f"it gives probability 0 to {impossible} items that were shown",
-            "estimate the logging policy with a model that gives every item some probability",
+@dataclass(frozen=True)
+class _Target:
+    """A policy with all that is fitted or looked up for it beforehand."""
+
+    policy: Policy
+    behaviour: Policy | None
+    models: Models
+    state: Column | None
+    category: Tensor | None
+
+    def look(self, batch: History, log_propensity: Tensor, fold: Tensor, config: PassConfig, streams: Streams) -> Look:
+        scores = scoring.scores_of(self.policy, batch, "policy")
+        ratio = step_log_ratio(scores, log_propensity, batch.shown)
+        return Look(
+            policy=self.policy,
+            behaviour=self.behaviour,
+            history=batch,
+            scores=scores,
+            log_propensity=log_propensity,
+            log_ratio=ratio,
+            own=target_slates(self.policy, batch, config.draws, streams),
+            discount=discounts(batch.steps, config.gamma, ratio),
+            models=self.models,
+            fold=fold,
+            state=self.state,
+            state_name=config.state,
+            category=self.category,
         )
-    return scores
 
 
-def _scores(policy: Policy, batch: History, name: str) -> Tensor:
-    """The policy's log-probabilities of the logged slates, float64 [B, T, K], checked."""
-    with torch.no_grad():
-        scores = log_prob_of_sessions(policy, batch).double()
-    wrong = batch.shown & (scores.isnan() | (scores > 1e-3))
-    if wrong.any():
-        raise InputError(
-            name or "policy",
-            f"log_prob gives {float(scores[wrong][0])} for {int(wrong.sum())} logged items, no log-probability",
-            "check the policy's log_prob, and its weights for nan",
-        )
-    return scores
-
-
-def _arrays(
-    policy: Policy,
-    batch: History,
-    log_propensity: Tensor,
-    model: RewardModel | None,
-    fold: Tensor,
-    seen: Tensor,
-    config: PassConfig,
-    streams: Streams,
-) -> tuple[SessionArrays, Unseen]:
-    """What the estimators need to know of these sessions under this policy."""
-    happened, shown = batch.happened, batch.shown
-    ratio = step_log_ratio(_scores(policy, batch, "policy"), log_propensity, shown)
-    free = cumulative_log_weight(ratio, happened)
-    discount = discounts(batch.steps, config.gamma, free)
-    reward = torch.where(shown, batch.reward, 0.0).sum(-1, dtype=torch.float64)
-    own = target_slates(policy, batch, config.draws, streams)
-    drawn = own[own >= 0]
-    arrays = SessionArrays(
-        log_weight=capped(free, config.cap),
-        reward=reward * discount,
-        happened=happened,
-        capped=free > (math.inf if config.cap is None else math.log(config.cap)),
-        predicted=None if model is None else model.value(batch.items, happened, fold) * discount,
-        expected=None
-        if model is None
-        else torch.stack([model.value(slates, happened, fold) for slates in own]).mean(0) * discount,
+def _target(
+    policy: Policy, log: SessionLog, behaviour: Policy | None, config: PassConfig, keys: Tensor, fold: Tensor
+) -> _Target:
+    needs, folds = config.needs, fold.numpy()
+    wants_fqe = bool(needs & {Extra.FQE_PREDICTED, Extra.FQE_EXPECTED, Extra.FQE_STARTS})
+    wants_mrdr = bool(needs & {Extra.MRDR_PREDICTED, Extra.MRDR_EXPECTED})
+    reward = fit_out_of_fold(log, folds, _FOLDS, config.gamma) if config.model or wants_fqe else None
+    fqe = mrdr = None
+    if wants_fqe or wants_mrdr:
+        rows = _rows(policy, log, behaviour, config, keys)
+        if wants_mrdr:
+            mrdr = fit_least_variance(log, folds, _FOLDS, config.gamma, rows)
+        if wants_fqe:
+            assert reward is not None
+            fqe = fit_q_evaluation(log, folds, _FOLDS, config.gamma, rows, reward)
+    return _Target(
+        policy,
+        behaviour,
+        Models(reward if config.model else None, fqe, mrdr),
+        state_column(log, config.state) if Extra.STATE in needs else None,
+        category_codes(log, config.category, policy, behaviour) if Extra.CATEGORY_LOG_RATIO in needs else None,
     )
-    return arrays, Unseen(len(drawn), int((~seen[drawn]).sum()))
 
 
-def target_slates(policy: Policy, batch: History, draws: int, streams: Streams) -> Tensor:
-    """Slates the policy would have shown at each logged history, int64 [draws, B, T, K], -1 where nothing was shown.
+def _rows(policy: Policy, log: SessionLog, behaviour: Policy | None, config: PassConfig, keys: Tensor) -> TargetRows:
+    """What models fitted for the target look at, of every step of the log."""
+    streams = Streams(config.seed).child("evaluate")
+    rows = TargetRows(np.zeros(log.steps), np.zeros(log.steps), np.full(log.items.shape, PAD, dtype=np.int32))
+    for chosen in session_batches(log):
+        batch = replace(log.batch(chosen), session=keys[chosen])
+        log_propensity = scoring.log_propensity_of(batch, behaviour)
+        place, inside = log.rows(chosen)
+        place = place[inside]
+        ratio = step_log_ratio(scoring.scores_of(policy, batch, "policy"), log_propensity, batch.shown)
+        rows.log_ratio[place] = ratio.numpy()[inside]
+        rows.log_propensity[place] = torch.where(batch.shown, log_propensity, 0.0).sum(-1).numpy()[inside]
+        rows.own[place] = target_slates(policy, batch, 1, streams)[0].numpy()[inside]
+    return rows
 
-    They share no draw with the log, which the doubly robust estimator needs. A slate is as full as the logged one.
-    """
-    own = torch.full((draws, *batch.items.shape), PAD)
-    sources = [streams.child("target", draw) for draw in range(draws)]
-    history = History.start(batch.session, batch.slate_size, batch.user, batch.context)
-    # In a slate that is not full, the first items drawn go to the places that were filled.
-    k = min(batch.slate_size, policy.catalogue)
-    rank = (batch.shown.cumsum(-1) - 1).clamp(0, k - 1)
-    with torch.no_grad():
-        for step in range(batch.steps):
-            for draw, source in enumerate(sources):
-                items = policy.sample(history, k, source).items
-                own[draw, :, step] = torch.where(batch.shown[:, step], items.gather(1, rank[:, step]), PAD)
-            feedback = {name: values[:, step] for name, values in batch.feedback.items()}
-            history = history.append(batch.items[:, step], batch.reward[:, step], feedback=feedback)
-    return own
+
+def _arrays(look: Look, config: PassConfig) -> SessionArrays:
+    """What the estimators need to know of these sessions under this policy."""
+    history, model = look.history, look.models.reward
+    free = cumulative_log_weight(look.log_ratio, history.happened)
+    reward = torch.where(history.shown, history.reward, 0.0).sum(-1, dtype=torch.float64)
+    return SessionArrays(
+        log_weight=capped(free, config.cap),
+        reward=reward * look.discount,
+        happened=history.happened,
+        capped=free > (math.inf if config.cap is None else math.log(config.cap)),
+        predicted=None if model is None else look.predicted(model),
+        expected=None if model is None else look.expected(model),
+        extra=extras_of(look, config.needs),
+    )

@@ -6,93 +6,29 @@ and the sums of two parts of a log merge into those of the whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-# A weight above e**600 is reported as e**600; no verdict lets such an estimate through.
-_LARGEST_LOG = 600.0
+from recil.errors import InputError
+from recil.evaluate.arrays import SessionArrays as SessionArrays
+from recil.evaluate.spread import Spread, relative, repeat_last, unscale
+from recil.evaluate.terms import StepTerm, Term, TermSums, Weighting, WeightSums
+
+_Found = TypeVar("_Found", TermSums, WeightSums)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How unevenly positive numbers are spread, without keeping them: M columns, each scaled by its largest number.
-
-    scale [M] log of the largest number (-inf: all are 0); total, squares [M]: sums of x / e**scale and its square
-    """
-
-    scale: Tensor
-    total: Tensor
-    squares: Tensor
-
-    @staticmethod
-    def of(logs: Tensor) -> Spread:
-        """logs: [B, M], logarithms of the numbers."""
-        scale = logs.amax(0)
-        scaled = relative(logs, scale)
-        return Spread(scale, scaled.sum(0), scaled.square().sum(0))
-
-    def merge(self, other: Spread) -> Spread:
-        scale = torch.maximum(self.scale, other.scale)
-        here, there = relative(self.scale, scale), relative(other.scale, scale)
-        return Spread(
-            scale,
-            self.total * here + other.total * there,
-            self.squares * here.square() + other.squares * there.square(),
-        )
-
-    def widen(self, columns: int) -> Spread:
-        """Repeat the last column: an ended session keeps its last weight."""
-        return Spread(*(_repeat_last(part, columns) for part in (self.scale, self.total, self.squares)))
-
-    @property
-    def effective_size(self) -> Tensor:
-        """(sum x)**2 / sum x**2, [M]; 0 where every number is 0."""
-        return torch.where(self.squares > 0, self.total.square() / self.squares.clamp(min=1e-300), 0.0)
-
-    @property
-    def largest_share(self) -> Tensor:
-        """The largest number over the sum, [M]: by the choice of the scale the largest is 1. nan where all are 0."""
-        return torch.where(self.total > 0, 1.0 / self.total.clamp(min=1e-300), torch.nan)
-
-
-def relative(logs: Tensor, scale: Tensor) -> Tensor:
-    """exp(logs - scale), and 0 for logs of -inf whatever the scale."""
-    return torch.where(logs.isneginf(), 0.0, (logs - scale).exp())
-
-
-def unscale(scale: Tensor) -> Tensor:
-    """e**scale, kept finite."""
-    return scale.clamp(max=_LARGEST_LOG).exp()
-
-
-def _repeat_last(values: Tensor, columns: int) -> Tensor:
-    missing = columns - values.shape[-1]
-    return torch.cat([values, values[..., -1:].expand(*values.shape[:-1], missing)], -1) if missing else values
+def _gathered(found: Mapping[str, _Found], name: str) -> _Found:
+    if name not in found:
+        raise InputError("estimators", f"{name} was not gathered in the pass over the log", "ask for it beforehand")
+    return found[name]
 
 
 def _append_zeros(values: Tensor, columns: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, columns - values.shape[-1]))
-
-
-@dataclass(frozen=True)
-class SessionArrays:
-    """What is known about B sessions under one target policy; all float64, rewards and predictions discounted.
-
-    log_weight    [B, T], log w_{0:t} after the cap, an ended session keeps its last one
-    reward        [B, T], gamma**t r_t summed over the slate
-    happened      bool [B, T]
-    capped        bool [B, T], the cap changed this weight, an ended session's too
-    predicted     [B, T], gamma**t Q(x_t, slate_t); expected [B, T], gamma**t E_pi Q(x_t, .); None without a model
-    """
-
-    log_weight: Tensor
-    reward: Tensor
-    happened: Tensor
-    capped: Tensor
-    predicted: Tensor | None = None
-    expected: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +46,7 @@ class SessionSums:
     alive           [T], sessions that reached the step
     capped          [T], sessions whose weight at the step the cap changed, ended ones included
     rewarded        sessions with any reward
+    terms, own      what only some estimators need, by name
     """
 
     sessions: Tensor
@@ -124,9 +61,16 @@ class SessionSums:
     alive: Tensor
     capped: Tensor
     rewarded: int
+    terms: Mapping[str, TermSums] = field(default_factory=dict)
+    own: Mapping[str, WeightSums] = field(default_factory=dict)
 
     @staticmethod
-    def of(arrays: SessionArrays, counts: Tensor) -> SessionSums:
+    def of(
+        arrays: SessionArrays,
+        counts: Tensor,
+        terms: Sequence[Term | StepTerm] = (),
+        weightings: Sequence[Weighting] = (),
+    ) -> SessionSums:
         """counts: float64 [R+1, B], how often each replicate takes each session; row 0 is ones."""
         weights = Spread.of(arrays.log_weight)
         weight = relative(arrays.log_weight, weights.scale)
@@ -146,6 +90,8 @@ class SessionSums:
             alive=arrays.happened.double().sum(0),
             capped=arrays.capped.double().sum(0),
             rewarded=int((arrays.reward != 0).any(1).sum()),
+            terms={term.name: TermSums.of(term, arrays, counts) for term in terms},
+            own={weighting.name: WeightSums.of(weighting, arrays, counts) for weighting in weightings},
         )
 
     def merge(self, other: SessionSums) -> SessionSums:
@@ -168,7 +114,17 @@ class SessionSums:
             alive=first.alive + second.alive,
             capped=first.capped + second.capped,
             rewarded=first.rewarded + second.rewarded,
+            terms={name: part.merge(other.terms[name]) for name, part in self.terms.items()},
+            own={name: part.merge(other.own[name]) for name, part in self.own.items()},
         )
+
+    def term(self, name: str) -> TermSums:
+        """Raises InputError where the pass over the log did not gather it."""
+        return _gathered(self.terms, name)
+
+    def own_weights(self, name: str) -> WeightSums:
+        """Raises InputError where the pass over the log did not gather them."""
+        return _gathered(self.own, name)
 
     @property
     def steps(self) -> int:
@@ -189,15 +145,17 @@ class SessionSums:
             sessions=self.sessions,
             returns=self.returns,
             whole=self.whole,
-            weight=_repeat_last(self.weight, steps),
+            weight=repeat_last(self.weight, steps),
             reward=_append_zeros(self.reward, steps),
             predicted=_append_zeros(self.predicted, steps),
             expected=_append_zeros(self.expected, steps),
             weights=self.weights.widen(steps),
             contributions=self.contributions,
             alive=_append_zeros(self.alive, steps),
-            capped=_repeat_last(self.capped, steps),
+            capped=repeat_last(self.capped, steps),
             rewarded=self.rewarded,
+            terms=self.terms,
+            own=self.own,
         )
 
 

@@ -24,6 +24,11 @@ class Thresholds:
     mean_weight_off distance of the mean weight from 1, where it is also more than mean_weight_errors standard errors
     mean_weight_errors
     capped_share    share of weights changed by the cap
+    shrunk_share    share of all weight that the estimator shrinks away
+    lost_of_width   value shrunk away with no model in its place, in half widths of the interval: bias beyond its noise
+    bias_of_width   distance of an estimate that is less biased, in half widths of the interval, beyond what
+                    bias_errors standard errors of that distance explain
+    bias_errors
     unseen_share    share of the target's items that the log never shows
     rewarded        sessions with reward, counted and effective
     """
@@ -34,6 +39,10 @@ class Thresholds:
     mean_weight_off: tuple[float, float] = (0.02, 0.15)
     mean_weight_errors: tuple[float, float] = (3.0, 3.0)
     capped_share: tuple[float, float] = (0.02, 0.3)
+    shrunk_share: tuple[float, float] = (0.02, 0.3)
+    lost_of_width: tuple[float, float] = (0.1, 1.0)
+    bias_of_width: tuple[float, float] = (0.1, 1.0)
+    bias_errors: tuple[float, float] = (1.0, 2.5)
     unseen_share: tuple[float, float] = (0.05, 0.5)
     rewarded: tuple[float, float] = (30.0, 1.0)
 
@@ -61,6 +70,14 @@ def _findings(value: float, low: float, high: float, seen: Diagnostics, limit: T
     if grade := _grade_above(seen.unseen_share, limit.unseen_share):
         yield grade, f"{seen.unseen_share:.0%} of the target's items are never shown in the log"
     yield from _reward_findings(seen, limit)
+    if seen.model_alone:
+        yield 1, "a fitted model alone answers; the interval has the noise of its fit, not what it gets wrong"
+    bounds = zip(limit.bias_of_width, limit.bias_errors, strict=True)
+    if grade := sum(seen.bias_of_width - errors * seen.bias_error > bound for bound, errors in bounds):
+        far = f"{seen.bias_of_width:.2g} ± {seen.bias_error:.2g}"
+        yield grade, f"a less biased estimate lies {far} half widths of the interval away"
+    if seen.supposes:
+        yield 1, f"supposes that {seen.supposes}"
     if seen.fitted_propensities:
         yield 1, "propensities are a fitted model's; the interval leaves out its error"
 
@@ -71,6 +88,9 @@ def _weight_findings(seen: Diagnostics, limit: Thresholds) -> Iterator[tuple[int
             grade,
             f"the cap changed {seen.capped_share:.0%} of the weights, which biases the estimate",
         )
+    lost = _grade_above(seen.lost_of_width, limit.lost_of_width)
+    if grade := max(lost, _grade_above(seen.shrunk_share, limit.shrunk_share)):
+        yield grade, f"{seen.shrunk_share:.1%} of the weight is shrunk away, which biases the estimate"
     off = seen.mean_weight - 1.0
     bounds = zip(limit.mean_weight_off, limit.mean_weight_errors, strict=True)
     grade = sum(abs(off) > max(distance, errors * seen.mean_weight_error) for distance, errors in bounds)

@@ -105,6 +105,15 @@ def test_a_refused_number_is_not_printed():
         ({"rewarded": 0, "rewarded_ess": 0.0}, "refuse", "0 sessions have any reward"),
         ({"rewarded_ess": 7.5}, "caution", "7.5 effective rewarded"),
         ({"fitted_propensities": True}, "caution", "fitted model's"),
+        ({"model_alone": True}, "caution", "model alone answers"),
+        ({"supposes": "pigs fly"}, "caution", "supposes that pigs fly"),
+        ({"shrunk_share": 0.05}, "caution", "5.0% of the weight is shrunk away"),
+        ({"shrunk_share": 0.5}, "refuse", "50.0% of the weight"),
+        ({"shrunk_share": 0.01, "lost_of_width": 0.2}, "caution", "1.0% of the weight is shrunk away"),
+        ({"bias_of_width": 0.3, "bias_error": 0.1}, "caution", "0.3 ± 0.1 half widths"),
+        ({"bias_of_width": 0.3, "bias_error": 0.25}, "trust", ""),
+        ({"bias_of_width": 2.0, "bias_error": 0.8}, "caution", "less biased estimate"),
+        ({"bias_of_width": 2.0, "bias_error": 0.3}, "refuse", "2 ± 0.3 half widths"),
     ],
 )
 def test_each_threshold(change, verdict, reason):
