@@ -6,8 +6,9 @@ within the part that says when to stop: no session stands on both sides. Members
 their own, for the central fit's initial weights are part of its error. (Started from the central users' parameters they
 take half the time; on ten logs of 1,000 sessions of a known world they spread as much for two policies of three, and a
 sixth less for the uniform one. On logs so short that no fit settles they went on from where the central one stopped,
-away from it.) The way of choosing and the split are the central users'. What priors add in bias is in all members alike
-and not in their spread.
+away from it.) The way of choosing and the split are the central users'. How items differ is drawn from its prior, for
+what a log does not tell of them no bootstrap shows (recil.sim.prior_draw). What other priors add in bias is in all
+members alike and not in their spread.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
 from recil.sim.ensemble_folder import WorkFolder, read_members, write_members
+from recil.sim.exposure import lean_on_exposure
 from recil.sim.fit import fit_users, split_sessions, starts_of
 from recil.sim.fit_checkpoint import FitCheckpoint
+from recil.sim.intercepts import settle_intercepts
 from recil.sim.layout import layout_of
 from recil.sim.optimise import Metrics, optimise
+from recil.sim.prior_draw import draw_centre, start_towards
 from recil.sim.start import start_at_rates
 from recil.sim.user_config import UserConfig
 from recil.sim.users import UserModel, ends_of
@@ -85,9 +89,14 @@ class _Member:
         columns = self.central.item_columns
         with _one_thread():
             behaviour = Behaviour(self.central.behaviour.layout, streams)
-            start_at_rates(behaviour, self.log.select(again[0]), self.config)
-            report = optimise(behaviour, columns, self.log, again, self.config, streams, None, saved)
-            behaviour.requires_grad_(False)
+            climbed = self.log.select(again[0])
+            settled = start_at_rates(behaviour, climbed, self.config)
+            settled, lean = lean_on_exposure(behaviour, climbed, self.config, settled)
+            centre = draw_centre(behaviour, settled, streams)
+            start_towards(behaviour, centre, columns, climbed, settled)
+            centre = {name: value + lean.get(name, 0.0) for name, value in centre.items()}
+            report = optimise(behaviour, columns, self.log, again, settled, streams, None, saved, centre)
+            settle_intercepts(behaviour, columns, self.log, np.concatenate(again))
             drawn = self.log.select(np.concatenate(again))
             starts = starts_of(behaviour, columns, drawn)
         leaving = float(ends_of(drawn).mean())
@@ -156,7 +165,9 @@ def _drawn_again(sessions: np.ndarray, streams: Streams, part: int) -> np.ndarra
 
 def _check_users(users: UserModel, log: SessionLog, config: UserConfig) -> None:
     layout = users.behaviour.layout
-    if not np.array_equal(users.item_ids, log.item_ids) or layout != layout_of(log, config, layout.choice):
+    # Whether users remember items is found by the central fit.
+    told = replace(config, window=min(layout.window, config.window))
+    if not np.array_equal(users.item_ids, log.item_ids) or layout != layout_of(log, told, layout.choice):
         raise InputError("users", "are not of this log and config", "give those of fit_users(log, config, seed)")
 
 

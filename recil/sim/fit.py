@@ -8,6 +8,7 @@ gradient never saw decides when to stop.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from recil.errors import InputError
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
+from recil.sim.exposure import lean_on_exposure
 from recil.sim.fit_checkpoint import FitCheckpoint
+from recil.sim.intercepts import settle_intercepts
 from recil.sim.layout import layout_of
 from recil.sim.optimise import Metrics, by_length, optimise
 from recil.sim.rates import baselines_of
-from recil.sim.select_choice import select_choice
+from recil.sim.select_choice import select_choice, select_window
 from recil.sim.start import start_at_rates
 from recil.sim.user_config import UserConfig
 from recil.sim.users import Starts, UserModel, ends_of, item_columns_of, score
@@ -67,13 +70,15 @@ def fit_users(
         raise InputError("log", f"{log.sessions} sessions are too few to fit users to", "bring at least 10")
     streams = Streams(seed)
     choice, choices = select_choice(log, config, streams)
-    behaviour = Behaviour(layout_of(log, config, choice), streams)
+    window, windows = select_window(log, config, choice, streams)
+    behaviour = Behaviour(layout_of(log, replace(config, window=window), choice), streams)
     item_columns = item_columns_of(log)
     train, held_out = split_sessions(log, config, streams)
-    start_at_rates(behaviour, log.select(train), config)
+    climbed = log.select(train)
+    settled, centre = lean_on_exposure(behaviour, climbed, config, start_at_rates(behaviour, climbed, config))
     saved = None if checkpoint is None else FitCheckpoint.of(checkpoint, log, config, streams)
-    report = optimise(behaviour, item_columns, log, (train, held_out), config, streams, on_metrics, saved)
-    behaviour.requires_grad_(False)
+    report = optimise(behaviour, item_columns, log, (train, held_out), settled, streams, on_metrics, saved, centre)
+    settle_intercepts(behaviour, item_columns, log, np.arange(log.sessions))
     return UserModel(
         behaviour,
         starts_of(behaviour, item_columns, log),
@@ -81,7 +86,7 @@ def fit_users(
         item_columns,
         baselines_of(log),
         float(ends_of(log).mean()),
-        {**report, **choices},
+        {**report, **choices, **windows},
     )
 
 

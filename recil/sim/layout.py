@@ -12,6 +12,8 @@ from recil.sim.user_config import UserConfig
 
 # More classes than this are not answers but numbers or names.
 _MOST_CLASSES = 32
+# Sessions that are looked at together, so that nothing of the size of the log is made.
+_SESSIONS = 4096
 
 
 def layout_of(log: SessionLog, config: UserConfig, choice: ChoiceName) -> UserLayout:
@@ -22,7 +24,7 @@ def layout_of(log: SessionLog, config: UserConfig, choice: ChoiceName) -> UserLa
         types=config.types,
         dimension=config.dimension,
         choice=choice,
-        leaves=int(log.lengths.max()) > 1,
+        leaves=tells_of_leaving(log),
         hazard_steps=min(config.horizon, int(log.lengths.max())),
         window=config.window if shows_items_again(log) else 0,
         items=features_of(log.item_features),
@@ -30,6 +32,11 @@ def layout_of(log: SessionLog, config: UserConfig, choice: ChoiceName) -> UserLa
         contexts=features_of(log.context),
         feedback=tuple(Feature.of(name, column) for name, column in sorted(log.feedback.items()) if is_answer(column)),
     )
+
+
+def tells_of_leaving(log: SessionLog) -> bool:
+    """Whether users can be seen to go on and to leave: a session has two steps, and not all were cut short."""
+    return int(log.lengths.max()) > 1 and (log.terminated is None or bool(log.terminated.any()))
 
 
 def possible_choices(log: SessionLog, config: UserConfig) -> tuple[ChoiceName, ...]:
@@ -59,7 +66,11 @@ def is_answer(column: Column) -> bool:
 
 def shows_items_again(log: SessionLog) -> bool:
     """Whether some session shows an item at two steps."""
-    steps = np.repeat(np.arange(log.sessions), log.lengths)
-    owner = np.broadcast_to(steps[:, None], log.items.shape)[log.items >= 0].astype(np.int64)
-    key = owner * log.catalogue + log.items[log.items >= 0]
-    return len(np.unique(key)) < len(key)
+    for first in range(0, log.sessions, _SESSIONS):
+        ends = log.offsets[first : first + _SESSIONS + 1]
+        items = log.items[ends[0] : ends[-1]]
+        owner = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        key = (owner[:, None] * log.catalogue + items)[items >= 0]
+        if len(np.unique(key)) < len(key):
+            return True
+    return False

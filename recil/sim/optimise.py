@@ -16,22 +16,33 @@ from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
 from recil.sim.fit_checkpoint import FitCheckpoint, FitState
+from recil.sim.prior_draw import OWN, Centre, column
 from recil.sim.user_config import UserConfig
 from recil.sim.users import score
+
+# Smaller groups pad less, and cost more in what every operator costs by itself.
+GROUP = 512
 
 Metrics = Callable[[int, Mapping[str, float]], None]
 
 
-def log_prior(behaviour: Behaviour, config: UserConfig) -> Tensor:
-    """Log-density of the parameters under their Gaussian priors, up to a constant."""
+def log_prior(behaviour: Behaviour, config: UserConfig, centre: Centre | None = None) -> Tensor:
+    """Log-density of the parameters under their Gaussian priors, up to a constant. centre: means that are not 0."""
+    centre = centre or {}
 
     def gaussian(values: Tensor, scale: float) -> Tensor:
         return -0.5 * (values / scale).square().sum()
 
-    total = gaussian(behaviour.item_vector, config.vector_scale) + gaussian(behaviour.item_appeal, config.appeal_scale)
-    for effects in (behaviour.item_effects, behaviour.user_effects, behaviour.context_effects):
-        for table in effects.tables:
-            total = total + gaussian(table, config.effect_scale)
+    assert config.appeal_scale is not None and config.item_scales is not None, "settled by start_at_rates"
+    total = gaussian(behaviour.item_vector, config.vector_scale)
+    total = total + gaussian(behaviour.item_appeal - centre.get(OWN, 0.0), config.appeal_scale)
+    for place, (table, scale) in enumerate(zip(behaviour.item_effects.tables, config.item_scales, strict=True)):
+        total = total + gaussian(table[:, 0] - centre.get(column(place), 0.0), scale)
+        total = total + gaussian(table[:, 1:], config.effect_scale)
+    for table in behaviour.user_effects.tables:
+        total = total + gaussian(table, config.effect_scale)
+    for table in behaviour.context_effects.tables:
+        total = total + gaussian(table, config.context_scale)
     for parameter in (behaviour.type_home, behaviour.type_appeal, behaviour.type_hazard):
         total = total + gaussian(parameter, 1.0)
     for parameter in (*behaviour.answers.base, *behaviour.answers.slope):
@@ -57,10 +68,10 @@ def by_length(log: SessionLog, chosen: np.ndarray, size: int) -> list[np.ndarray
 
 
 def _groups(behaviour: Behaviour, learning_rate: float) -> list[dict[str, Any]]:
-    """What all sessions share learns faster: it must settle before the tables, of which each row has few sessions."""
-    tables = {"item_vector", "item_appeal"}
-    slow = [value for name, value in behaviour.named_parameters() if name in tables or ".tables." in name]
-    fast = [value for name, value in behaviour.named_parameters() if not (name in tables or ".tables." in name)]
+    """What many sessions share learns faster: it must settle before the tables, of which each row has few sessions."""
+    tables = ("item_vector", "item_appeal", "item_effects.", "user_effects.")
+    slow = [value for name, value in behaviour.named_parameters() if name.startswith(tables)]
+    fast = [value for name, value in behaviour.named_parameters() if not name.startswith(tables)]
     return [{"params": values, "fastest": rate} for values, rate in ((slow, learning_rate), (fast, 5 * learning_rate))]
 
 
@@ -78,14 +89,15 @@ def _gradient_step(
     chosen: np.ndarray,
     config: UserConfig,
     train_sessions: int,
+    centre: Centre | None = None,
 ) -> tuple[Tensor, float]:
     """The loss of a batch, gradients set; and the batch's negative log-likelihood.
 
     A batch holds sessions of all lengths; they are scored in groups of like length only to save padding.
     """
-    groups = by_length(log, chosen, max(64, config.batch // 4))
+    groups = by_length(log, chosen, max(GROUP, config.batch // 4))
     likelihood = torch.cat([session_log_prob(behaviour, item_columns, log, group) for group in groups])
-    loss = -likelihood.mean() - log_prior(behaviour, config) / train_sessions
+    loss = -likelihood.mean() - log_prior(behaviour, config, centre) / train_sessions
     loss.backward()
     return loss.detach(), -float(likelihood.detach().sum())
 
@@ -108,11 +120,13 @@ def optimise(
     streams: Streams,
     on_metrics: Metrics | None,
     checkpoint: FitCheckpoint | None = None,
+    centre: Centre | None = None,
 ) -> dict[str, float]:
     """Fit `behaviour` in place to the sessions parts[0]; those in parts[1] say when to stop.
 
     Adam on the mean negative log-posterior per session, with an average over about the last epoch of steps; the best
     average by held-out likelihood is kept. checkpoint: written after each epoch, and gone on from where there is one.
+    centre: means of priors, as in `log_prior`.
     """
     train, held_out = parts
     steps_per_epoch = math.ceil(len(train) / config.batch)
@@ -122,7 +136,7 @@ def optimise(
         checkpoint.read(state)
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         state.epoch += 1
-        inside = _epoch(state, item_columns, log, train, config, streams, steps_per_epoch)
+        inside = _epoch(state, item_columns, log, train, config, streams, steps_per_epoch, centre)
         outside = _held_out_nll(state.average, item_columns, log, held_out, config.batch)
         if outside < state.best:
             state.best, state.best_epoch = outside, state.epoch
@@ -143,6 +157,7 @@ def _epoch(
     config: UserConfig,
     streams: Streams,
     steps_per_epoch: int,
+    centre: Centre | None,
 ) -> float:
     """One pass over the sessions `train`; the negative log-likelihood per session that it met on the way."""
     seen = 0.0
@@ -152,7 +167,7 @@ def _epoch(
         for group in state.optimiser.param_groups:
             group["lr"] = group["fastest"] * _pace(state.steps / (config.epochs * steps_per_epoch))
         state.optimiser.zero_grad(set_to_none=True)
-        loss, batch_nll = _gradient_step(state.behaviour, item_columns, log, chosen, config, len(train))
+        loss, batch_nll = _gradient_step(state.behaviour, item_columns, log, chosen, config, len(train), centre)
         if not torch.isfinite(loss):
             names = ", ".join(str(log.session_ids[session]) for session in chosen[:3])
             where = f"loss {float(loss)} in epoch {state.epoch}, in the batch of sessions {names}, ..."

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recil.errors import InputError
 from recil.logs.session_log import SessionLog
+from recil.sim.earlier import with_earlier
 from recil.sim.likelihood import LogProb
 from recil.sim.optimise import by_length
 from recil.sim.stories import CLICKS, LEAVES
@@ -62,30 +63,38 @@ def _weights(scores: Tensor, prior: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(users: UserModel, log: SessionLog, batch: int = 1024) -> Predictions:
+def predict(users: UserModel, log: SessionLog, batch: int = 1024, *, before: SessionLog | None = None) -> Predictions:
     """One-step-ahead predictions: types are weighed by what the session has shown of them so far.
 
-    Raises InputError where the users look at something that the log does not have.
+    before: another part of the log, whose sessions lead in those of the same id: after a split in time, users then come
+    to the later part with the mood, and what is known of their type, from the earlier one. The log-probability is that
+    of the later part given the earlier one. Raises InputError where the users look at something that is not there.
     """
     check_fit_for(users, log)
-    kinds = users.behaviour.layout.types
-    click = np.zeros(log.items.shape)
-    leave = np.zeros(log.steps)
-    total = np.zeros(log.sessions)
-    prior = users.behaviour.type_log_prior()
-    for chosen in by_length(log, np.arange(log.sessions), batch):
-        by_kind, scored = users.log_prob(log.batch(chosen))
-        shape = (scored.by_step.shape[0], len(chosen), kinds)
-        clicked = scored.fields[CLICKS].reshape(shape)
-        after = prior + scored.by_step.reshape(shape).cumsum(0)
-        before = torch.cat([prior.expand(1, len(chosen), kinds), after[:-1]])
-        click_probs = probabilities(scored, CLICKS)
-        leave_probs = probabilities(scored, LEAVES).reshape(shape)
-        weights = _weights(before, prior)
-        rows, inside = log.rows(chosen)
-        mixed = (click_probs.reshape(*shape, -1) * weights[..., None]).sum(2).transpose(0, 1)
-        ends = (leave_probs * _weights(before + clicked, prior)).sum(2).transpose(0, 1)
-        click[rows[inside]] = mixed.double().numpy()[inside]
-        leave[rows[inside]] = ends.double().numpy()[inside]
-        total[chosen] = torch.logsumexp(by_kind + prior, -1).double().numpy()
-    return Predictions(click, leave, total)
+    whole, rows = with_earlier(log, before)
+    led = whole.lengths - log.lengths
+    click, leave = np.zeros(whole.items.shape), np.zeros(whole.steps)
+    total = np.zeros(whole.sessions)
+    for chosen in by_length(whole, np.arange(whole.sessions), batch):
+        places, inside = whole.rows(chosen)
+        clicks, leaves, scores = _of_batch(users, whole, chosen, torch.from_numpy(led[chosen]))
+        click[places[inside]] = clicks.double().numpy()[inside]
+        leave[places[inside]] = leaves.double().numpy()[inside]
+        total[chosen] = scores.double().numpy()
+    return Predictions(click[rows], leave[rows], total)
+
+
+def _of_batch(users: UserModel, log: SessionLog, chosen: np.ndarray, led: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Clicks [B, T, K], departures [B, T], and log-probabilities [B] of all but the first `led` steps of each."""
+    by_kind, scored = users.log_prob(log.batch(chosen))
+    kinds, prior = users.behaviour.layout.types, users.behaviour.type_log_prior()
+    shape = (scored.by_step.shape[0], len(chosen), kinds)
+    after = prior + scored.by_step.reshape(shape).cumsum(0)
+    until = torch.cat([prior.expand(1, len(chosen), kinds), after[:-1]])
+    clicked = until + scored.fields[CLICKS].reshape(shape)
+    clicks = probabilities(scored, CLICKS).reshape(*shape, -1) * _weights(until, prior)[..., None]
+    leaves = probabilities(scored, LEAVES).reshape(shape) * _weights(clicked, prior)
+    scores = torch.logsumexp(by_kind + prior, -1)
+    known = torch.logsumexp(until[led, torch.arange(len(chosen))], -1)
+    scores = torch.where(torch.isneginf(scores), scores, scores - known)
+    return clicks.sum(2).transpose(0, 1), leaves.sum(2).transpose(0, 1), scores

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from recil.logs.session_log import SessionLog
 from recil.random import Streams
 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+# Sessions that decide on a strength, at most; steps that are counted at a time.
+MOST_HELD_OUT, BLOCK = 50_000, 200_000
 
 
 def log_losses(probability: np.ndarray, clicked: np.ndarray) -> np.ndarray:
@@ -19,26 +22,38 @@ def log_losses(probability: np.ndarray, clicked: np.ndarray) -> np.ndarray:
     return np.where(clicked > 0, -np.log(inside), -np.log1p(-inside))
 
 
-def group_codes(log: SessionLog, names: Sequence[str]) -> np.ndarray:
+def group_codes(log: SessionLog, names: Sequence[str], rows: slice = slice(None)) -> np.ndarray:
     """int64 [N, K], a code for the group of each item shown. names: "item", "position", or categorical columns' names.
 
-    Columns are looked for among contexts, then user columns.
+    Columns are looked for among contexts, then user columns. rows: of these steps alone.
     """
-    total = np.zeros(log.items.shape, dtype=np.int64)
-    owner = np.repeat(np.arange(log.sessions), log.lengths)
+    items = log.items[rows]
+    total = np.zeros(items.shape, dtype=np.int64)
     for name in names:
+        size = _size(log, name)
         if name == "item":
-            code, size = np.maximum(log.items, 0).astype(np.int64), log.catalogue
+            code = np.maximum(items, 0).astype(np.int64)
         elif name == "position":
-            code, size = np.broadcast_to(np.arange(log.slate_size), log.items.shape), log.slate_size
+            code = np.broadcast_to(np.arange(log.slate_size), items.shape)
+        elif name in log.context:
+            code = log.context[name].values[rows].astype(np.int64)[:, None] + 1
         else:
-            column = log.context.get(name) or log.user_features[name]
-            values = column.values if name in log.context else column.values[owner]
-            if column.categories is None:
-                raise ValueError(f"column {name} is numeric; groups need a categorical one")
-            code, size = (values.astype(np.int64) + 1)[:, None], len(column.categories) + 1
+            owner = np.searchsorted(log.offsets, np.arange(log.steps)[rows], side="right") - 1
+            code = log.user_features[name].values[owner].astype(np.int64)[:, None] + 1
         total = total * size + code
     return total
+
+
+def _size(log: SessionLog, name: str) -> int:
+    """How many codes a column has, a missing value among them."""
+    if name == "item":
+        return log.catalogue
+    if name == "position":
+        return log.slate_size
+    column = log.context.get(name) or log.user_features[name]
+    if column.categories is None:
+        raise ValueError(f"column {name} is numeric; groups need a categorical one")
+    return len(column.categories) + 1
 
 
 @dataclass(frozen=True)
@@ -78,38 +93,79 @@ class Rates:
         return rate
 
 
-def _level(log: SessionLog, names: tuple[str, ...], strength: float) -> Level:
-    shown = log.items >= 0
-    groups, inverse = np.unique(group_codes(log, names)[shown], return_inverse=True)
-    clicks = np.bincount(inverse, (log.reward[shown] > 0).astype(np.float64))
-    return Level(names, groups, clicks, np.bincount(inverse).astype(np.float64), strength)
+@dataclass(frozen=True)
+class _Sums:
+    """Clicks and items shown of each group of one grouping. groups: sorted codes [G]; clicks, shown: float64 [G]."""
+
+    groups: np.ndarray
+    clicks: np.ndarray
+    shown: np.ndarray
+
+    @staticmethod
+    def of(log: SessionLog, names: tuple[str, ...]) -> _Sums:
+        """Block by block, so that nothing of the size of the log is made."""
+        size = math.prod(_size(log, name) for name in names)
+        if size > max(log.items.size, BLOCK):  # more groups than could be shown: those that were are listed
+            codes = group_codes(log, names)[log.items >= 0]
+            groups, inverse = np.unique(codes, return_inverse=True)
+            clicked = (log.reward[log.items >= 0] > 0).astype(np.float64)
+            return _Sums(groups, np.bincount(inverse, clicked), np.bincount(inverse).astype(np.float64))
+        clicks, shown = np.zeros(size), np.zeros(size)
+        for first in range(0, log.steps, BLOCK):
+            rows = slice(first, first + BLOCK)
+            present = log.items[rows] >= 0
+            codes = group_codes(log, names, rows)[present]
+            shown += np.bincount(codes, minlength=size)
+            clicks += np.bincount(codes[log.reward[rows][present] > 0], minlength=size)
+        groups = np.flatnonzero(shown)
+        return _Sums(groups, clicks[groups], shown[groups])
+
+    def without(self, part: _Sums) -> _Sums:
+        """These less those of a part of the same log."""
+        place = np.searchsorted(self.groups, part.groups)
+        clicks, shown = self.clicks.copy(), self.shown.copy()
+        clicks[place] -= part.clicks
+        shown[place] -= part.shown
+        kept = shown > 0
+        return _Sums(self.groups[kept], clicks[kept], shown[kept])
+
+    def rate(self) -> float:
+        return float(self.clicks.sum() / self.shown.sum())
+
+    def level(self, names: tuple[str, ...], strength: float) -> Level:
+        return Level(names, self.groups, self.clicks, self.shown, strength)
 
 
-def _overall(log: SessionLog) -> float:
-    return float((log.reward[log.items >= 0] > 0).mean())
+def item_counts(log: SessionLog) -> tuple[np.ndarray, np.ndarray]:
+    """Clicks and impressions of each item, float64 [A]."""
+    sums = _Sums.of(log, ("item",))
+    clicks, shown = np.zeros((2, log.catalogue))
+    clicks[sums.groups], shown[sums.groups] = sums.clicks, sums.shown
+    return clicks, shown
 
 
 def fit_rates(log: SessionLog, *chain: tuple[str, ...], seed: int = 0) -> Rates:
     """Rates along a chain of groupings, e.g. fit_rates(log, ("context_tab",), ("item", "context_tab")).
 
-    The strength of each level is the one that predicts a held-out fifth of the log's sessions best.
+    The strength of each level is the one that predicts a held-out fifth of the log's sessions best (of very many
+    sessions, 50,000).
     """
+    whole, overall = [_Sums.of(log, names) for names in chain], _Sums.of(log, ())
     if log.sessions < 2:
-        return Rates(_overall(log), tuple(_level(log, names, STRENGTHS[2]) for names in chain))
+        return Rates(overall.rate(), tuple(s.level(n, STRENGTHS[2]) for s, n in zip(whole, chain, strict=True)))
     order = Streams(seed).numpy("rates.held_out").permutation(log.sessions)
-    cut = max(1, log.sessions // 5)
-    inner, outer = log.select(np.sort(order[cut:])), log.select(np.sort(order[:cut]))
-    clicked = outer.reward[outer.items >= 0]
-    rate = np.full(len(clicked), _overall(inner))
+    outer = log.select(np.sort(order[: min(max(1, log.sessions // 5), MOST_HELD_OUT)]))
+    shown = outer.items >= 0
+    clicked = outer.reward[shown]
+    rate = np.full(len(clicked), overall.without(_Sums.of(outer, ())).rate())
     levels: tuple[Level, ...] = ()
-    for names in chain:
-        codes = group_codes(outer, names)[outer.items >= 0]
-        coarse = _level(inner, names, 1.0)
-        pulled = {strength: replace(coarse, strength=strength).pull(rate, codes) for strength in STRENGTHS}
-        best = STRENGTHS[int(np.argmin([log_losses(pulled[strength], clicked).mean() for strength in STRENGTHS]))]
-        rate = pulled[best]
-        levels += (_level(log, names, best),)
-    return Rates(_overall(log), levels)
+    for names, sums in zip(chain, whole, strict=True):
+        codes, inner = group_codes(outer, names)[shown], sums.without(_Sums.of(outer, names))
+        losses = [log_losses(inner.level(names, s).pull(rate, codes), clicked).mean() for s in STRENGTHS]
+        best = STRENGTHS[int(np.argmin(losses))]
+        rate = inner.level(names, best).pull(rate, codes)
+        levels += (sums.level(names, best),)
+    return Rates(overall.rate(), levels)
 
 
 def baselines_of(log: SessionLog) -> dict[str, Rates]:

@@ -15,6 +15,7 @@ from recil.errors import InputError
 from recil.logs.session_log import Column, SessionLog
 from recil.policies.folder import catalogue_digest
 from recil.random import Streams
+from recil.sim.earlier import with_earlier
 from recil.sim.fit import check_rewards
 from recil.sim.optimise import Metrics
 from recil.sim.reference_config import ReferenceConfig
@@ -44,14 +45,16 @@ class ResponseReference:
         if self.item_ids.shape != (self.network.layout.catalogue,):
             raise ValueError(f"{self.item_ids.shape} item ids for {self.network.layout.catalogue} items")
 
-    def predict(self, log: SessionLog) -> np.ndarray:
+    def predict(self, log: SessionLog, before: SessionLog | None = None) -> np.ndarray:
         """float64 [M]: probability of a click on each item shown, in row order.
 
+        before: another part of the log, whose sessions lead in those of the same id (see `with_earlier`).
         Raises InputError where the log has another catalogue, longer slates, or not the columns it looks at.
         """
         self._check(log)
-        everything = np.arange(log.sessions)
-        return predict_clicks(self.network, log, everything, repeats_of(log))[log.items >= 0]
+        whole, rows = with_earlier(log, before)
+        probability = predict_clicks(self.network, whole, np.arange(whole.sessions), repeats_of(whole))
+        return probability[rows][log.items >= 0]
 
     def _check(self, log: SessionLog) -> None:
         layout, remedy = self.network.layout, "use a log like the one the reference was fitted to"

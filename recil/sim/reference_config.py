@@ -29,6 +29,8 @@ class ReferenceConfig:
     """Prior standard deviation of an entry of an item's own vector."""
     effect_scale: float = 0.1
     """Prior standard deviation of what a column's value or a position adds to an entry."""
+    context_scale: float = 1.0
+    """Prior standard deviation of what a context's column adds to the log-odds of all items."""
     appeal_scale: float = 0.7
     """Prior standard deviation of an item's own appeal, in log-odds."""
 
@@ -37,7 +39,7 @@ class ReferenceConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"reference.{name}", f"{value!r} is no whole number of 1 or more", "give one")
-        for name in ("learning_rate", "vector_scale", "effect_scale", "appeal_scale"):
+        for name in ("learning_rate", "vector_scale", "effect_scale", "context_scale", "appeal_scale"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"reference.{name}", f"{getattr(self, name)} is not above 0", "give a positive number")
         if not 0 <= self.weight_decay < float("inf"):

@@ -41,8 +41,9 @@ def log_prior(network: ResponseNetwork, config: ReferenceConfig) -> Tensor:
     """Log-density of what belongs to single items, categories and positions, up to a constant."""
     total = -0.5 * (network.appeal / config.appeal_scale).square().sum() - 2.0 * network.position.square().sum()
     total = total - 0.5 * (network.items.own.weight / config.vector_scale).square().sum()
-    for weight in network.effects():
-        total = total - 0.5 * (weight / config.effect_scale).square().sum()
+    for weights, scale in ((network.effects(), config.effect_scale), (network.context_effects(), config.context_scale)):
+        for weight in weights:
+            total = total - 0.5 * (weight / scale).square().sum()
     return total
 
 
@@ -61,7 +62,7 @@ def predict_clicks(
 
 def _groups(network: ResponseNetwork, config: ReferenceConfig) -> list[dict[str, object]]:
     """Matrices decay; what belongs to items, columns and positions has priors instead, biases neither."""
-    effects = {id(weight) for weight in network.effects()}
+    effects = {id(weight) for weight in (*network.effects(), *network.context_effects())}
     matrices = {
         id(weight)
         for part in network.modules()

@@ -87,6 +87,7 @@ class ResponseNetwork(nn.Module):
         self.step_input = StepInput(layout.feedback, width)
         self.memory = Recurrent(self.step_input.parts * width + 1, width)
         self.context, self.user = FeatureList(layout.contexts, width), FeatureList(layout.users, width)
+        self.in_context = FeatureList(layout.contexts, 1)
         self.taste = blank(nn.Linear, width, width, bias=False)
         self.from_state = blank(nn.Linear, width, width)
         self.from_item = blank(nn.Linear, width, width, bias=False)
@@ -111,11 +112,18 @@ class ResponseNetwork(nn.Module):
             weight.mul_(0.3 * effect_scale * unit)
         for linear, scale in ((self.head, 0.1), (self.taste, 0.1), (self.repeats, 0.0)):
             linear.weight.mul_(scale)
+        for weight in self.context_effects():
+            weight.zero_()
 
     def effects(self) -> list[Tensor]:
         """What a column's value or a position adds to vectors: [categories + 1, D], or [D, 1] for a number."""
-        columns = [part.vectors.weight for part in self.modules() if isinstance(part, FeatureVectors)]
-        return [*columns, self.from_position.weight]
+        apart = set(self.in_context)
+        columns = [part for part in self.modules() if isinstance(part, FeatureVectors) and part not in apart]
+        return [*(part.vectors.weight for part in columns), self.from_position.weight]
+
+    def context_effects(self) -> list[Tensor]:
+        """What a context's value adds to the log-odds of all items: [categories + 1, 1], or [1, 1] for a number."""
+        return [part.vectors.weight for part in self.in_context]
 
     def per_item(self) -> Tensor:
         """[A, 2 D + 1]: an item's vector, its share of the hidden layer, its appeal: once for all its impressions."""
@@ -139,6 +147,8 @@ class ResponseNetwork(nn.Module):
         if history.slate_size > 1:
             hidden = hidden + self._beside(vector * shown[..., None], shown)
         odds = self.base + appeal[..., 0] + self.position[places] + pair.sum(-1)
+        for part in self.in_context:
+            odds = odds + part(history.context[part.feature.name], state.shape[:2], state)
         odds = odds + (self.head(F.silu(hidden)) + self.repeats(repeats))[..., 0]
         return torch.where(shown, odds, -torch.inf)
 

@@ -18,7 +18,7 @@ from recil.sim.reference import ResponseReference
 from recil.sim.reference_network import ReferenceLayout, ResponseNetwork
 
 REFERENCE = FolderKind("reference", "reference.json", "reference.safetensors", "save_reference")
-SCHEMA = 1
+SCHEMA = 2
 
 
 def save_reference(reference: ResponseReference, path: str | Path) -> None:

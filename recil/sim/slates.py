@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from recil.ops.one_pass import slate_log_prob
 from recil.ops.slates import plackett_luce_log_prob, sample_plackett_luce
-from recil.ops.softmax import chunked_log_prob, sample_inner_products
+from recil.ops.softmax import sample_inner_products
 from recil.sim.draws import draw, precision_of, uniforms_needed
 
 
@@ -80,7 +81,7 @@ class InnerProductSlate(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """[B]."""
-        return chunked_log_prob(self.states, value, self.weight, self.bias).sum(-1)
+        return slate_log_prob(self.states, value, self.weight, self.bias).sum(-1)
 
 
 @precision_of.register(UniformSlate)

@@ -31,10 +31,15 @@ class UserConfig:
     """Share of the sessions that decide when to stop."""
     vector_scale: float = 0.2
     """Prior standard deviation of an item vector's entries."""
-    appeal_scale: float = 0.7
-    """Prior standard deviation of an item's own appeal, in log-odds."""
+    appeal_scale: float | None = None
+    """Prior standard deviation of an item's own appeal, in log-odds. None: what the log's items imply."""
+    item_scales: tuple[float, ...] | None = None
+    """Prior standard deviations of what columns of items add to appeal, by name. None: what the log's items imply."""
     effect_scale: float = 0.1
-    """Prior standard deviation of what a user's, item's or context's column adds, in log-odds."""
+    """Prior standard deviation of what a user's column adds, and an item's to its vector, in log-odds."""
+    context_scale: float = 1.0
+    """Prior standard deviation of what a context's column adds, in log-odds. Wide: contexts differ by what users came
+    for, and many sessions share each."""
     repeat_scale: float = 0.25
     """Prior standard deviation of what it adds to have seen, or clicked, an item on all remembered slates, in log-odds.
     Tight: a sparse log lends it what belongs to interests that differ, and policies that repeat themselves suffer."""
@@ -47,8 +52,11 @@ class UserConfig:
                 raise ValueError(f"users.{name} = {getattr(self, name)}: wanted at least 1")
         if self.window < 0:
             raise ValueError(f"users.window = {self.window}: wanted at least 0")
-        for name in ("learning_rate", "vector_scale", "appeal_scale", "effect_scale", "repeat_scale"):
+        for name in ("learning_rate", "vector_scale", "effect_scale", "context_scale", "repeat_scale"):
             if not getattr(self, name) > 0:
+                raise ValueError(f"users.{name} = {getattr(self, name)}: wanted above 0")
+        for name, scales in (("appeal_scale", (self.appeal_scale,)), ("item_scales", self.item_scales or ())):
+            if any(scale is not None and not scale > 0 for scale in scales):
                 raise ValueError(f"users.{name} = {getattr(self, name)}: wanted above 0")
         if not 0 < self.held_out < 1:
             raise ValueError(f"users.held_out = {self.held_out}: wanted between 0 and 1")

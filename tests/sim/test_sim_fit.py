@@ -120,7 +120,7 @@ def test_effects_of_columns_are_found(columns, fitted_to_columns) -> None:
 
 def test_priors_hold_back_what_little_data_says(columns, fitted_to_columns) -> None:
     strict = UserConfig(types=2, dimension=2, epochs=12, batch=64, learning_rate=0.05, effect_scale=0.02)
-    held_back = fit_users(columns, replace(strict, vector_scale=0.02)).behaviour
+    held_back = fit_users(columns, replace(strict, vector_scale=0.02, context_scale=0.02)).behaviour
     loose = fitted_to_columns.behaviour
     assert held_back.context_effects.tables[0].abs().max() < 0.2 < 0.5 < loose.context_effects.tables[0].abs().max()
     assert held_back.item_vector.abs().mean() < 0.5 * loose.item_vector.abs().mean()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recil.logs.session_log import Column, SessionLog
 from recil.sim.calibration import area_under_curve, expected_calibration_error
-from recil.sim.rates import STRENGTHS, Level, Rates, baselines_of, fit_rates, group_codes, log_losses
+from recil.sim.rates import STRENGTHS, Level, Rates, baselines_of, fit_rates, group_codes, item_counts, log_losses
 
 
 def log_of_slates(items: list[list[int]], reward: list[list[float]], tabs: list[int], catalogue: int = 3) -> SessionLog:
@@ -160,3 +160,38 @@ def test_honest_predictions_are_calibrated_and_dishonest_ones_are_not() -> None:
     assert expected_calibration_error(probability, clicked) < 0.0057
     assert expected_calibration_error(1 / (1 + np.exp(-probability)), clicked) > 0.3
     assert area_under_curve(1 / (1 + np.exp(-probability)), clicked) == area_under_curve(probability, clicked)
+
+
+@pytest.mark.parametrize("block", [1, 2, 200_000])
+def test_sums_are_the_same_in_blocks_of_any_size(monkeypatch, block: int) -> None:
+    """In blocks of 1 the nine groups of item and region are more than the eight places shown: they are listed."""
+    wanted = fit_rates(LOG, ("context_tab",), ("user_region", "item"))
+    monkeypatch.setattr("recil.sim.rates.BLOCK", block)
+    found = fit_rates(LOG, ("context_tab",), ("user_region", "item"))
+    keys = group_codes(LOG, ("user_region", "item"))[LOG.items >= 0]
+    assert found.overall == wanted.overall
+    assert found.levels[1].groups.tolist() == sorted(set(keys.tolist()))
+    assert found.levels[1].shown.tolist() == [int((keys == key).sum()) for key in found.levels[1].groups]
+    clicked = LOG.reward[LOG.items >= 0] > 0
+    assert found.levels[1].clicks.tolist() == [int(clicked[keys == key].sum()) for key in found.levels[1].groups]
+    assert [level.strength for level in found.levels] == [level.strength for level in wanted.levels]
+
+
+def test_very_many_sessions_are_not_all_asked_for_a_strength(monkeypatch) -> None:
+    log = coin_log([0.05, 0.9, 0.3, 0.6], 400)
+    asked: list[int] = []
+    monkeypatch.setattr("recil.sim.rates.MOST_HELD_OUT", 30)
+    monkeypatch.setattr(
+        "recil.sim.rates.log_losses", lambda p, clicked: (asked.append(len(clicked)), log_losses(p, clicked))[1]
+    )
+    rates = fit_rates(log, ("item",))
+    assert set(asked) == {60} and rates.levels[0].shown.sum() == 800
+
+
+@pytest.mark.parametrize("block", [3, 200_000])
+def test_items_are_counted(monkeypatch, block: int) -> None:
+    """Item 1 is shown twice and never clicked; an item that is not shown counts 0."""
+    monkeypatch.setattr("recil.sim.rates.BLOCK", block)
+    log = log_of_slates([[0, 1], [1, -1], [2, 0], [0, 2]], LOG.reward.tolist(), [0, 1, 0, -1], catalogue=4)
+    clicks, shown = item_counts(log)
+    assert clicks.tolist() == [2, 0, 1, 0] and shown.tolist() == [3, 2, 2, 0]

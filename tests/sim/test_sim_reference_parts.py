@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from recil.errors import InputError
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
+from recil.sim.reference import fit_reference
 from recil.sim.reference_config import ReferenceConfig
 from recil.sim.reference_network import click_probabilities, negative_log_likelihood
 from recil.sim.reference_repeats import repeats_of
@@ -61,3 +63,13 @@ def test_weight_decay_may_be_nothing_but_not_less() -> None:
     assert ReferenceConfig(weight_decay=0).weight_decay == 0
     with pytest.raises(InputError, match=r"reference\.weight_decay: -0\.1 is"):
         ReferenceConfig(weight_decay=-0.1)
+
+
+def test_what_a_context_adds_to_all_items_is_held_back_little(columns) -> None:
+    config = ReferenceConfig(width=8, epochs=8, batch=64, learning_rate=0.05)
+    fitted = fit_reference(columns, config)
+    (effect,) = fitted.network.context_effects()
+    _, home, search = effect[:, 0].tolist()
+    assert search - home > 0.5  # true: 3, much of it left to the network
+    (held_back,) = fit_reference(columns, replace(config, context_scale=0.02)).network.context_effects()
+    assert held_back.abs().max() < 0.1

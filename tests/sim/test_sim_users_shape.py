@@ -19,7 +19,7 @@ from recil.sim.feedback import Answers, as_logged, codes_of
 from recil.sim.fit import fit_users
 from recil.sim.generate import Truth
 from recil.sim.layout import is_answer, layout_of, shows_items_again
-from recil.sim.select_choice import select_choice
+from recil.sim.select_choice import select_choice, select_window
 from recil.sim.user_config import UserConfig
 from recil.sim.users import Starts, UserModel
 from recil.sim.world import World
@@ -59,7 +59,9 @@ def uniform_over(items: int):
     return uniform(log)
 
 
-def test_items_shown_again_are_remembered_only_where_the_log_shows_them_again() -> None:
+@pytest.mark.parametrize("at_a_time", [1, 4096])
+def test_items_shown_again_are_remembered_only_where_the_log_shows_them_again(monkeypatch, at_a_time: int) -> None:
+    monkeypatch.setattr("recil.sim.layout._SESSIONS", at_a_time)
     log = simulate(uniform_over(10), plain_world("multinomial", 0.0), 50)
     assert shows_items_again(log) and layout_of(log, QUICK, "multinomial").window == 8
     once = log.select(np.arange(10)).__class__(
@@ -70,6 +72,8 @@ def test_items_shown_again_are_remembered_only_where_the_log_shows_them_again() 
         session_ids=np.arange(2),
     )
     assert not shows_items_again(once) and layout_of(once, QUICK, "multinomial").window == 0
+    late = replace(once, items=np.where(once.items == 9, 5, once.items))  # in the last session alone
+    assert shows_items_again(late)
 
 
 @pytest.mark.parametrize(("seen", "taken"), [(-3.0, 0.0), (0.0, 3.0)])
@@ -82,6 +86,17 @@ def test_what_repetition_does_to_users_is_found_again(seen: float, taken: float)
     found = fit_users(log, config).behaviour
     assert float(found.repeat_seen) == pytest.approx(seen, abs=1.0)
     assert float(found.repeat_taken) == pytest.approx(taken, abs=1.0)
+
+
+@pytest.mark.parametrize(("seen", "window"), [(0.0, 0), (-3.0, 8)])
+def test_items_are_remembered_where_that_predicts_clearly_better(seen: float, window: int) -> None:
+    """2,000 sessions of users who do not care, and of users whom an item seen before puts off."""
+    world = plain_world("independent", -1.0, window=8)
+    world = replace(world, users=altered(world.users, repeat_seen=seen, repeat_decay=1.0))
+    log = simulate(uniform_over(10), world, 2000)
+    found, report = select_window(log, QUICK, "independent", Streams(0))
+    assert found == window and set(report) == {"window_0_nll", "window_8_nll"}
+    assert select_window(log, replace(QUICK, window=0), "independent", Streams(0)) == (0, {})
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +158,11 @@ def test_numbers_that_are_not_classes_are_no_answers() -> None:
     assert codes_of(numeric, torch.tensor([0.0, 1.0, float("nan"), 0.5])).tolist() == [0, 1, -1, -1]
     assert as_logged(numeric, torch.tensor([0, 1, -1])).tolist() == [0.0, 1.0, 0.0]
     assert as_logged(coded, torch.tensor([2, -1])).tolist() == [2, -1]
+
+
+def test_a_log_in_which_nobody_left_does_not_tell_of_leaving() -> None:
+    log = simulate(uniform_over(10), plain_world("multinomial", 0.0), 20)
+    assert log.terminated is not None and int(log.lengths.max()) > 1
+    cut_short, some = np.zeros(log.sessions, dtype=bool), np.arange(log.sessions) == 3
+    for ends, tells in ((cut_short, False), (some, True), (None, True)):
+        assert layout_of(replace(log, terminated=ends), QUICK, "multinomial").leaves == tells

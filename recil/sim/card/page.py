@@ -15,6 +15,8 @@ from recil.sim.card.groups import GroupTable
 if TYPE_CHECKING:
     from recil.sim.card.result import SimulatorCard
 
+# All at once: one after another, the signs of replacements would be replaced.
+_SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "&\\`*_{}[]<>|#~$"}
 TITLE = "Simulated users on held-out sessions"
 ANEW = (
     "Clicks drawn anew: each step's clicks are drawn after what was logged before it. A classifier that is told to tell"
@@ -184,9 +186,7 @@ def _picture(card: SimulatorCard) -> str:
 
 def _marked(text: str) -> str:
     """Text from data as Markdown that shows it as it is."""
-    for sign in "\\`*_{}[]<>|#":
-        text = text.replace(sign, f"&#{ord(sign)};")
-    return text.replace("\n", " ")
+    return text.translate(_SIGNS).replace("\n", " ")
 
 
 def _row(cells: Sequence[str], said: Callable[[str], str] = _marked) -> str:

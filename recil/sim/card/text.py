@@ -49,7 +49,7 @@ def _groups(card: SimulatorCard) -> Iterator[str]:
 
 def _leaving(card: SimulatorCard) -> Iterator[str]:
     if card.leave_log_loss is None:
-        yield "leaving: unknown, the users were fitted to sessions of one step"
+        yield "leaving: unknown, the users were fitted to a log that does not tell of it"
         return
     users, constant = card.leave_log_loss
     yield f"leaving, log loss per step: users {users:.4f}, constant rate {constant:.4f}"

@@ -28,8 +28,8 @@ AGAIN, ROUNDING = 64, 1e-4
 class Responses(Protocol):
     """A response model."""
 
-    def predict(self, log: SessionLog) -> np.ndarray:
-        """float64 [M]: probability of a click on each item shown, in row order."""
+    def predict(self, log: SessionLog, before: SessionLog | None = None) -> np.ndarray:
+        """float64 [M]: probability of a click on each item shown, in row order. before: as in `validate`, if given."""
         ...
 
 
@@ -39,22 +39,25 @@ def validate(
     thresholds: CardThresholds | None = None,
     *,
     reference: Responses | None = None,
+    before: SessionLog | None = None,
     seed: int = 0,
 ) -> SimulatorCard:
     """The card of `users` on sessions they were not fitted to.
 
-    reference: a response model that tells what is learnable; it is shown and never judged. seed: of simulated clicks.
+    reference: a response model that tells what is learnable; it is shown and never judged. before: the other part of a
+    log split in time, where its users are known from: predictions then know what each session held there (sessions that
+    run free start anew). seed: of simulated clicks.
     Raises InputError when the log has another catalogue than the users, or other columns than they look at, and when
     users or reference predict what is no probability.
     """
     if not np.array_equal(held_out.item_ids, users.item_ids):
         raise InputError("validate", "the held-out log has another catalogue than the users", "split one log in two")
     limits, seen, found = thresholds or CardThresholds(), HeldOut(held_out), Judgement()
-    predictions = predict(users, held_out)
+    predictions = predict(users, held_out, before=before)
     own = _checked("users", predictions.click[seen.shown], seen)
-    rows = _rows(users, own, reference, seen)
+    rows = _rows(users, own, reference, seen, before)
     judge_gains([row for row in rows if row.model not in ("users", REFERENCE)], limits, found)
-    _judge_soundness(users, predictions, seen, found)
+    _judge_soundness(users, predictions, seen, before, found)
     tables: tuple[GroupTable, ...] = ()
     if seen.clicked.any():
         tables = click_tables(own, seen)
@@ -81,12 +84,15 @@ def validate(
     )
 
 
-def _rows(users: UserModel, own: np.ndarray, reference: Responses | None, seen: HeldOut) -> list[CardRow]:
+def _rows(
+    users: UserModel, own: np.ndarray, reference: Responses | None, seen: HeldOut, before: SessionLog | None
+) -> list[CardRow]:
     if REFERENCE in users.baselines or "users" in users.baselines:
         raise InputError("validate", "a baseline is called users or reference", "give it another name")
     models = {"users": own} | {name: rates.predict(seen.log) for name, rates in users.baselines.items()}
     if reference is not None:
-        models[REFERENCE] = _checked(REFERENCE, reference.predict(seen.log), seen)
+        probability = reference.predict(seen.log) if before is None else reference.predict(seen.log, before)
+        models[REFERENCE] = _checked(REFERENCE, probability, seen)
     return [row_of(model, probability, own, seen) for model, probability in models.items()]
 
 
@@ -102,13 +108,15 @@ def _checked(model: str, probability: np.ndarray, seen: HeldOut) -> np.ndarray:
     return probability
 
 
-def _judge_soundness(users: UserModel, predictions: Predictions, seen: HeldOut, found: Judgement) -> None:
+def _judge_soundness(
+    users: UserModel, predictions: Predictions, seen: HeldOut, before: SessionLog | None, found: Judgement
+) -> None:
     """What no sampling error excuses: sessions that cannot be, and two answers to one question."""
     impossible = int(np.isneginf(predictions.log_prob).sum())
     if impossible:
         found.add(True, f"{impossible} sessions are impossible for these users, such as two clicks on a slate")
     few = seen.log.select(np.arange(min(AGAIN, seen.log.sessions)))
-    again = predict(users, few)
+    again = predict(users, few, before=before)
     pairs = ((again.click, predictions.click), (again.leave, predictions.leave))
     if not all(np.allclose(now, before[: few.steps], rtol=ROUNDING, atol=ROUNDING) for now, before in pairs):
         found.add(True, "the users give two answers to one question: something in them draws by itself (dropout on?)")
