@@ -34,7 +34,7 @@ def values_figure(result: Result) -> Figure:
     axes.set_ylim(len(result.rows) - 0.5, -0.5)
     axes.set_xlabel(f"reward per session, {result.confidence:.0%} intervals")
     if measures:
-        axes.legend(loc="best", frameon=False)
+        figure.legend(loc="outside lower center", ncols=len(measures), frameon=False)
     return figure
 
 

@@ -18,6 +18,7 @@ from recil.evaluate.on_log import evaluate
 from recil.evaluate.simulate import simulated_value
 from recil.experiment.data import kept_log, truth_of, write_json
 from recil.experiment.learn import MAKERS, world_of
+from recil.experiment.looks import sessions_in, weights_on
 from recil.experiment.plan import Setting, Unit, method_of
 from recil.experiment.publish import publish
 from recil.logs.session_log import SessionLog
@@ -58,7 +59,8 @@ def read_judged(folder: Path) -> Judged | None:
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """ "ope" [E, R] in the order of judged["ope"], "simulated_<seed>" and "true_<seed>" [sessions].
 
-    "simulated_members_<seed>" [members], the values among users fitted to bootstraps, where there are any.
+    "simulated_members_<seed>" [members], the values among users fitted to bootstraps, where there are any. For reports:
+    what `weights_on` gives, and "rewards_<world>_<seed>", "shown_..." and "lengths_..." of `sessions_in`.
     """
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
@@ -66,19 +68,33 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
 
 def _judge(setting: Setting, unit: Unit) -> tuple[Judged, dict[str, np.ndarray]]:
     started = time.monotonic()
-    experiment, method = setting.experiment, method_of(setting.experiment, unit)
+    method = method_of(setting.experiment, unit)
     test = kept_log(setting.data(setting.test))
     policy = _policy(setting, unit)
     estimates = _on_log(setting, policy, test, method.kind == "logged")
     judged: Judged = {"method": unit.method, "kind": method.kind, "seed": unit.seed}
     judged["ope"] = {row.estimator: _row(row) for row in estimates}
     arrays = {"ope": np.stack([row.replicates.numpy() for row in estimates])}
+    if policy is not None and method.kind != "logged":
+        arrays |= weights_on(policy, test, _behaviour(setting, test))
     judged["others"] = {}
     for name, digest in setting.others.items():
         estimates = _on_log(setting, policy, kept_log(setting.data(digest)), method.kind == "logged")
         judged["others"][name] = {row.estimator: _row(row) for row in estimates}
         arrays[f"ope_{name}"] = np.stack([row.replicates.numpy() for row in estimates])
-    for name, world in _worlds(setting, method.kind):
+    _judge_in_worlds(setting, unit, policy, judged, arrays)
+    if method.kind in CLONERS and policy is not None:
+        judged["cloning"] = _as_cloner(policy, test)
+    judged["seconds"] = time.monotonic() - started
+    return judged, arrays
+
+
+def _judge_in_worlds(
+    setting: Setting, unit: Unit, policy: Policy | None, judged: Judged, arrays: dict[str, np.ndarray]
+) -> None:
+    """Adds what the policy brings in the worlds it can be put into."""
+    experiment = setting.experiment
+    for name, world in _worlds(setting, method_of(experiment, unit).kind):
         judged[name] = {}
         for seed in experiment.seeds if unit.seed is None else (unit.seed,):
             assert policy is not None
@@ -95,13 +111,11 @@ def _judge(setting: Setting, unit: Unit) -> tuple[Judged, dict[str, np.ndarray]]
             if name == "simulated":
                 judged["warrant"] = {"verdict": value.verdict, "reasons": list(value.reasons)}
             arrays[f"{name}_{seed}"] = value.returns
+            looked = sessions_in(policy, world, experiment.world.sessions, seed)
+            arrays |= {f"{part}_{name}_{seed}": values for part, values in looked.items()}
             if value.ensemble is not None:
                 judged.setdefault("spread", {})[str(seed)] = [value.ensemble.within, value.ensemble.between]
                 arrays[f"{name}_members_{seed}"] = value.member_returns.mean(1)
-    if method.kind in CLONERS and policy is not None:
-        judged["cloning"] = _as_cloner(policy, test)
-    judged["seconds"] = time.monotonic() - started
-    return judged, arrays
 
 
 def _policy(setting: Setting, unit: Unit) -> Policy | None:
@@ -111,14 +125,17 @@ def _policy(setting: Setting, unit: Unit) -> Policy | None:
     return None if setting.truth is None else truth_of(setting.truth).logging_policy
 
 
+def _behaviour(setting: Setting, log: SessionLog) -> Policy | None:
+    """The clone that supplies propensities; None where the log has its own."""
+    return None if log.propensity is not None else load(setting.policy(str(setting.behaviour)) / "policy")
+
+
 def _on_log(setting: Setting, policy: Policy | None, test: SessionLog, logged: bool) -> Estimates:
     """Estimates from the held-out log; of the logged recommender, the mean of what it brought."""
     options = setting.experiment.evaluate
     names = tuple(ESTIMATORS) if options.estimators is None else options.estimators
     names = tuple(name for name in names if ESTIMATORS[name].target)
-    behaviour: Policy | None = None
-    if test.propensity is None:
-        behaviour = load(setting.policy(str(setting.behaviour)) / "policy")
+    behaviour = _behaviour(setting, test)
     if logged:  # any policy will do: the estimator looks at the log alone
         policy, names = behaviour or uniform(test), ("logged",)
     assert policy is not None

@@ -9,6 +9,7 @@ from typing import Any
 from recil.config import method_settings
 from recil.experiment.data import kept_log
 from recil.experiment.plan import Setting, Unit, method_of
+from recil.track.find import adopted_run
 from recil.track.run import RunWriter
 
 STAGES = {"clone": "clone", "finetune": "finetune", "reinforce": "reinforce"}
@@ -23,7 +24,9 @@ def begin(setting: Setting, unit: Unit, folder: Path) -> RunWriter:
 def begin_users(setting: Setting) -> RunWriter:
     """The run of the users' fit."""
     tags = {"recil.method": "users", "recil.stage": "users", "recil.seed": str(setting.experiment.seeds[0])}
-    writer = _writer(setting, "users", f"{setting.users}-{setting.test[:16]}", tags | dict(setting.tags))
+    record = setting.users_folder() / "metrics.jsonl"
+    key = f"{setting.users}-{setting.test[:16]}"
+    writer = _writer(setting, "users", key, tags | dict(setting.tags), record=record)
     writer.params({"users": setting.experiment.resolved()["users"]})
     _lineage(setting, writer)
     return writer
@@ -48,6 +51,25 @@ def publish_card(setting: Setting, writer: RunWriter) -> None:
     """The card of the fitted users, as its files."""
     for name in ("card.md", "card.html", "card.json"):
         writer.file(setting.users_folder() / name)
+
+
+def summary_key(setting: Setting) -> str:
+    return f"summary-{setting.tags['recil.sweep']}"
+
+
+def begin_summary(setting: Setting) -> RunWriter:
+    """The summary run: the one `mlflow run` has begun, else one for each sweep."""
+    adopted = adopted_run(setting.store)
+    tags = dict(setting.tags) | {"recil.method": "summary", "recil.stage": "summary"}
+    run_id = None if adopted is None else adopted.run_id
+    return _writer(setting, "summary", summary_key(setting), tags, run_id=run_id)
+
+
+def publish_report(setting: Setting, files: Mapping[str, str]) -> None:
+    """A report's files as artifacts of the summary run."""
+    with begin_summary(setting) as writer:
+        for name, text in files.items():
+            writer.text(text, name)
 
 
 def _writer(setting: Setting, name: str, key: str, tags: Mapping[str, str], **options: Any) -> RunWriter:

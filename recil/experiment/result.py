@@ -70,7 +70,7 @@ class Result:
 
     world      verdict on the fitted users and its reasons; None where nothing was fitted
     failures   label of a unit -> what stopped it; its method is reported on the seeds that are left
-    link       where MLflow shows the runs
+    link       where MLflow shows the runs; report: the file of the report, if one was asked for
     on_logs    name -> rows on another log, where the experiment names any
     """
 
@@ -82,6 +82,7 @@ class Result:
     failures: Mapping[str, Failure] = field(default_factory=dict)
     link: str = ""
     on_logs: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+    report: str = ""
 
     def log_table(self, log: str) -> Table:
         """The comparison on another log."""

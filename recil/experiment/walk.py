@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recil.config import Experiment, content_hash
 from recil.errors import InputError
 from recil.evaluate.on_log import check_estimators
 from recil.experiment.data import check_truth, keep_log, truth_of
+from recil.experiment.evidence import Evidence, Report
 from recil.experiment.figures import gains_figure, values_figure
 from recil.experiment.gather import Found, gather, rows_on
 from recil.experiment.judge import judge, read_arrays
 from recil.experiment.learn import is_made, learn, users_are_made
 from recil.experiment.plan import Plan, Setting, Unit, plan_of
-from recil.experiment.publish import publish_card
+from recil.experiment.publish import begin_summary, publish_card, publish_report, summary_key
 from recil.experiment.result import Result
 from recil.experiment.version import code_version
 from recil.jobs import Failure, run_units
@@ -59,12 +60,14 @@ def run_experiment(
     work: Path = Path(".recil"),
     jobs: int = 1,
     progress: Progress = lambda done, total, what: None,
+    report: Report | None = None,
 ) -> Result:
     """Runs what an experiment file says, and returns the comparison; MLflow has it run by run and in a summary.
 
     work: folder for what is made on the way. Units finished earlier are taken from there, broken ones go on from their
-    checkpoints. progress: called with (steps done, steps in all, what was done). The result is the same whatever `jobs`
-    is. Raises InputError before any work for what cannot be run; a unit that fails later is named in the result.
+    checkpoints. progress: called with (steps done, steps in all, what was done). report: gives the files of a report
+    (recil.report.report_files), kept in the work folder and in the summary. The result is the same whatever `jobs` is.
+    Raises InputError before any work for what cannot be run; a unit that fails later is named in the result.
     """
     setting, plan = _prepare(experiment, store, Path(work).resolve())
     send_spooled(setting.spool)
@@ -74,9 +77,36 @@ def run_experiment(
     except KeyboardInterrupt:
         end_runs(store, setting.experiment_id, {"recil.sweep": setting.tags["recil.sweep"]})
         raise
-    result = _result(walk, judged)
-    _summarise(walk, result)
-    return result
+    evidence = _evidence(walk, judged)
+    _summarise(walk, evidence.result)
+    if report is None:
+        return evidence.result
+    if walk.total or adopted_run(store) is not None or not any(evidence.folder.glob("report.*")):
+        publish_report(setting, keep_report(evidence, report))
+    return replace(evidence.result, report=str(evidence.folder / "report.html"))
+
+
+def find_evidence(experiment: Experiment, store: Store, work: Path = Path(".recil")) -> Evidence:
+    """What earlier runs have found of this experiment, without any work. Raises InputError where that is nothing."""
+    setting, plan = _prepare(experiment, store, Path(work).resolve())
+    found = _judged(setting, plan)
+    if not found:
+        remedy = "run it first; settings, data and code must be those it was run with"
+        raise InputError(experiment.name, f"nothing of it is finished in {work}", remedy)
+    return _evidence(_Walk(setting, plan, 1, lambda done, total, what: None), found)
+
+
+def keep_report(evidence: Evidence, report: Report, folder: Path | None = None) -> Mapping[str, str]:
+    """Writes a report's files, into the work folder when no other is named, and returns them: name -> text."""
+    folder = folder or evidence.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = report(evidence)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(str(folder), f"cannot be written ({error})", "name another folder") from error
+    return files
 
 
 def _prepare(experiment: Experiment, store: Store, work: Path) -> tuple[Setting, Plan]:
@@ -150,6 +180,10 @@ def _walk(walk: _Walk) -> list[Found]:
         if isinstance(judged, Failure):
             walk.failures[task[1].label] = judged
         walk.tell(f"judged {task[1].label}")
+    return _judged(setting, plan)
+
+
+def _judged(setting: Setting, plan: Plan) -> list[Found]:
     return [_found(setting, unit) for unit in plan.table if (setting.result(unit) / "judged.json").exists()]
 
 
@@ -194,12 +228,11 @@ def _card(setting: Setting) -> SimulatorCard | None:
     return None if setting.users is None else card_beside(setting.users_folder())
 
 
-def _result(walk: _Walk, found: Iterable[Found]) -> Result:
+def _evidence(walk: _Walk, found: Sequence[Found]) -> Evidence:
     setting, card = walk.setting, _card(walk.setting)
     believed = card is None or card.verdict != "refuse"
-    found = list(found)
     rows, gains = gather(setting.experiment, found, believed)
-    return Result(
+    result = Result(
         name=setting.experiment.name,
         rows=rows,
         gains=gains,
@@ -209,25 +242,16 @@ def _result(walk: _Walk, found: Iterable[Found]) -> Result:
         link=runs_link(setting.store, setting.experiment_id),
         on_logs={name: rows_on(setting.experiment, found, name) for name in setting.others},
     )
+    return Evidence(setting, tuple(found), card, result)
 
 
 def _summarise(walk: _Walk, result: Result) -> None:
-    """The summary run: the one `mlflow run` has begun, else one for each sweep."""
+    """The comparison into the summary run, unless it is there and nothing was done."""
     setting = walk.setting
-    adopted = adopted_run(setting.store)
-    key = f"summary-{setting.tags['recil.sweep']}"
-    if adopted is None and not walk.total and find_runs(setting.store, setting.experiment_id, {"recil.key": key}):
+    there = {"recil.key": summary_key(setting)}
+    if adopted_run(setting.store) is None and not walk.total and find_runs(setting.store, setting.experiment_id, there):
         return
-    tags = dict(setting.tags) | {"recil.method": "summary", "recil.stage": "summary"}
-    with RunWriter(
-        setting.store,
-        setting.experiment_id,
-        "summary",
-        setting.spool,
-        tags,
-        run_id=None if adopted is None else adopted.run_id,
-        key=key,
-    ) as writer:
+    with begin_summary(setting) as writer:
         writer.params(setting.experiment.resolved())
         writer.text(setting.experiment.text, "experiment.toml")
         writer.json(setting.experiment.resolved(), "resolved.json")
