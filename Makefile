@@ -10,8 +10,9 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 demo: $(V)/.ok
 	$(V)/bin/recil demo
 
+# Two processes of one thread each: threads of both would wait for each other.
 test: $(V)/.ok
-	$(V)/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(V)/.ok
 	$(V)/bin/python -m pytest -m slow

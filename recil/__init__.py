@@ -41,21 +41,36 @@ _HOMES = {
     "simulated_value": "recil.evaluate.simulate",
     "compare": "recil.evaluate.compare",
     "Comparison": "recil.evaluate.compare",
+    "rank": "recil.evaluate.compare",
+    "transfer": "recil.evaluate.transfer",
+    "Transfer": "recil.evaluate.transfer",
+    "Warrant": "recil.policies.environment",
+    "UserEnsemble": "recil.sim.ensemble",
+    "fit_ensemble": "recil.sim.ensemble",
+    "fit_reference": "recil.sim.reference",
+    "ResponseReference": "recil.sim.reference",
+    "read_card": "recil.sim.card",
+    "SimulatedValue": "recil.evaluate.simulate",
 }
 
 if TYPE_CHECKING:
     from recil.errors import InputError as InputError
     from recil.evaluate.compare import Comparison as Comparison
     from recil.evaluate.compare import compare as compare
+    from recil.evaluate.compare import rank as rank
     from recil.evaluate.estimates import Estimates as Estimates
     from recil.evaluate.on_log import evaluate as evaluate
+    from recil.evaluate.simulate import SimulatedValue as SimulatedValue
     from recil.evaluate.simulate import simulate as simulate
     from recil.evaluate.simulate import simulated_value as simulated_value
+    from recil.evaluate.transfer import Transfer as Transfer
+    from recil.evaluate.transfer import transfer as transfer
     from recil.logs.history import History as History
     from recil.logs.read import read_log as read_log
     from recil.logs.session_log import SessionLog as SessionLog
     from recil.policies.baselines import popular as popular
     from recil.policies.baselines import uniform as uniform
+    from recil.policies.environment import Warrant as Warrant
     from recil.policies.markov import markov as markov
     from recil.policies.neighbours import knn as knn
     from recil.policies.protocol import Policy as Policy
@@ -63,8 +78,13 @@ if TYPE_CHECKING:
     from recil.policies.storage import load as load
     from recil.random import Streams as Streams
     from recil.sim.card import SimulatorCard as SimulatorCard
+    from recil.sim.card import read_card as read_card
     from recil.sim.card import validate as validate
+    from recil.sim.ensemble import UserEnsemble as UserEnsemble
+    from recil.sim.ensemble import fit_ensemble as fit_ensemble
     from recil.sim.fit import fit_users as fit_users
+    from recil.sim.reference import ResponseReference as ResponseReference
+    from recil.sim.reference import fit_reference as fit_reference
     from recil.sim.user_config import UserConfig as UserConfig
     from recil.sim.users import UserModel as UserModel
     from recil.sim.world import World as World

@@ -165,7 +165,7 @@ def test_a_saved_policy_is_evaluated_and_a_gate_can_fail(recil, policy, tmp_path
     assert {row["estimator"] for row in json.loads(out)} >= {"ips", "snips", "pdis", "pdwis", "dr"}
     code, out, err = recil("evaluate", folder, log, "--replicates", 50, "--estimators", "ips", "--require", "trust")
     assert code == 1 and "ips" in out and "trust was required" in err
-    assert recil("evaluate", folder, log, "--estimators", "magic")[0] == 2
+    assert recil("evaluate", folder, log, "--estimators", "no_such")[0] == 2
     assert recil("evaluate", tmp_path / "none", log)[0] == 2
 
 

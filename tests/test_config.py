@@ -134,7 +134,11 @@ def test_overrides_that_name_nothing(write, override, message):
         ('by = "time"', 'bye = "time"', "log.split.bye: unknown key -> did you mean 'by'?"),
         ("types = 3", "sessions = 3", "users.sessions: unknown key -> 'sessions' belongs in [world]"),
         ("horizon = 8", "cap = 8", "world.cap: unknown key -> 'cap' belongs in a method of kind 'finetune'"),
-        ("horizon = 8", "xyzzy = 8", "world.xyzzy: unknown key -> the keys here are horizon, sessions, members, reference"),
+        (
+            "horizon = 8",
+            "xyzzy = 8",
+            "world.xyzzy: unknown key -> the keys here are horizon, sessions, members, reference",
+        ),
         ("cap = 5", 'cap = "big"', 'methods.finetuned.cap = "big" -> expected a number'),
         ("cap = 5", "cap = true", "methods.finetuned.cap = true -> expected a number"),
         ("cap = 5", "cap = -1", "methods.finetuned.cap = -1.0 -> give a number above 0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +47,7 @@ def run(file: Path, form: str, **options: Any) -> None:
     recil run experiment.toml --jobs 2
     recil run experiment.toml --set seeds=[0] --set methods.clone.epochs=5
     """
-    run_file(file, form, **options)
+    run_file(file, form, f"recil run {shlex.quote(str(file))}", **options)
 
 
 @click.command()
@@ -53,25 +55,34 @@ def run(file: Path, form: str, **options: Any) -> None:
 @common
 def demo(form: str, **options: Any) -> None:
     """Run the whole line on the log that comes with recil: users, policies, their values, MLflow."""
-    run_file(demo_file(), form, **options)
+    run_file(demo_file(), form, "recil demo", **options)
 
 
 def run_file(
-    file: Path, form: str, tracking_uri: str | None, work: Path, jobs: int | None, overrides: tuple[str, ...]
+    file: Path,
+    form: str,
+    command: str,
+    tracking_uri: str | None,
+    work: Path,
+    jobs: int | None,
+    overrides: tuple[str, ...],
 ) -> None:
-    """Runs an experiment file and prints what it found. Fails when a part of it failed."""
+    """Runs an experiment file and prints what it found. Fails when a part of it failed. command: as it was given."""
     from recil.config import load_experiment
 
     experiment = load_experiment(file, overrides)
     from recil.experiment import run_experiment
     from recil.jobs import usable_cores
+    from recil.report import report_files
     from recil.track.store import resolve_store
 
     jobs = min(usable_cores(), _MOST_JOBS) if jobs is None else jobs
     store = resolve_store(tracking_uri)
+    report = functools.partial(report_files, command=with_overrides(command, overrides))
     with ProgressBar() as progress:
-        result = run_experiment(experiment, store, work, jobs, progress)
+        result = run_experiment(experiment, store, work, jobs, progress, report)
     emit(form, result, result.table())
+    click.echo(f"report: {result.report}", err=True)
     click.echo(f"MLflow: {result.link}", err=True)
     if store.path is not None:
         click.echo("served by: recil ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else ""), err=True)
@@ -82,6 +93,11 @@ def run_file(
         first, failure = next(iter(result.failures.items()))
         more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
         raise InputError(first, failure.message + more, "the finished parts are kept; run again to go on")
+
+
+def with_overrides(command: str, overrides: tuple[str, ...]) -> str:
+    """The command as it would be typed again."""
+    return " ".join([command, *(f"--set {shlex.quote(override)}" for override in overrides)])
 
 
 def demo_file() -> Path:

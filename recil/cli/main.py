@@ -8,10 +8,15 @@ from collections.abc import Sequence
 
 import click
 
+from recil.cli.doctor import doctor
 from recil.cli.experiments import demo, run
+from recil.cli.init import init
 from recil.cli.logs import log
 from recil.cli.options import State
 from recil.cli.policies import compare, evaluate, simulate
+from recil.cli.promote import promote
+from recil.cli.report import report
+from recil.cli.serve import serve, served
 from recil.cli.ui import ui
 from recil.cli.users import users
 from recil.errors import GateError, InputError
@@ -27,11 +32,12 @@ def cli() -> None:
     recil log check my_log.csv       what is in a log, and what is wrong with it
     recil users fit LOG --out USERS  simulated users, and whether to believe them
     recil run experiment.toml        log to policies to what they are worth, in MLflow
+    recil report experiment.toml     a page on what it found: values, curves, what to conclude
     recil ui                         look at it
     """
 
 
-for command in (demo, run, log, users, evaluate, simulate, compare, ui):
+for command in (demo, run, report, log, users, evaluate, simulate, compare, promote, serve, served, init, doctor, ui):
     cli.add_command(command)
 
 

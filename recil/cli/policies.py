@@ -24,6 +24,8 @@ def _on_log(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--replicates", default=1000, show_default=True, help="Bootstrap samples behind an interval."),
         click.option("--confidence", default=0.95, show_default=True),
         click.option("--gamma", default=1.0, show_default=True, help="Discount per step."),
+        click.option("--state", metavar="COLUMN", help="The context column that is the state, for mis."),
+        click.option("--category", metavar="COLUMN", help="The items' column that is their category, for mips."),
         click.option(
             "--behaviour", type=Path, metavar="POLICY", help="A clone of the logging policy, from other sessions."
         ),
@@ -55,7 +57,7 @@ def _in_world(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("policy", type=Path)
 @click.argument("log", type=Path)
-@click.option("--estimators", metavar="A,B", help="Which of logged, ips, snips, pdis, pdwis, dr; all when left out.")
+@click.option("--estimators", metavar="A,B", help="By name, as docs/evaluation.md lists them; the usual six without.")
 @click.option(
     "--require",
     type=click.Choice(["trust", "caution"]),
@@ -145,7 +147,7 @@ def simulate(
 @click.command()
 @click.argument("policies", nargs=-1, required=True, metavar="[NAME=]POLICY...")
 @click.option("--log", type=Path, metavar="LOG", help="Compare on this log.")
-@click.option("--estimator", help="One of ips, snips, pdis, pdwis, dr; the least refused when left out.")
+@click.option("--estimator", help="By name, as docs/evaluation.md lists them; the least refused without.")
 @_on_log
 @_in_world
 @seed
