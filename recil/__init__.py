@@ -51,6 +51,26 @@ _HOMES = {
     "ResponseReference": "recil.sim.reference",
     "read_card": "recil.sim.card",
     "SimulatedValue": "recil.evaluate.simulate",
+    "q_learning": "recil.train.q_learning",
+    "QLearningConfig": "recil.train.q_learning_config",
+    "dagger": "recil.train.dagger",
+    "Dagger": "recil.train.dagger",
+    "DaggerConfig": "recil.train.dagger_config",
+    "best_response": "recil.train.dagger_expert",
+    "adversarial": "recil.train.adversarial",
+    "Adversarial": "recil.train.adversarial",
+    "AdversarialConfig": "recil.train.adversarial_config",
+    "check_log": "recil.evaluate.log_checks",
+    "estimators_frame": "recil.evaluate.estimators",
+    "Estimator": "recil.evaluate.estimators",
+    "TabularMDP": "recil.exact.mdp",
+    "TabularWorld": "recil.exact.world",
+    "TabularConfig": "recil.train.tabular",
+    "tabular_q_learning": "recil.train.tabular",
+    "sarsa": "recil.train.tabular",
+    "td_values": "recil.train.values",
+    "monte_carlo_values": "recil.train.values",
+    "ValueConfig": "recil.train.values",
 }
 
 if TYPE_CHECKING:
@@ -59,12 +79,17 @@ if TYPE_CHECKING:
     from recil.evaluate.compare import compare as compare
     from recil.evaluate.compare import rank as rank
     from recil.evaluate.estimates import Estimates as Estimates
+    from recil.evaluate.estimators import Estimator as Estimator
+    from recil.evaluate.estimators import estimators_frame as estimators_frame
+    from recil.evaluate.log_checks import check_log as check_log
     from recil.evaluate.on_log import evaluate as evaluate
     from recil.evaluate.simulate import SimulatedValue as SimulatedValue
     from recil.evaluate.simulate import simulate as simulate
     from recil.evaluate.simulate import simulated_value as simulated_value
     from recil.evaluate.transfer import Transfer as Transfer
     from recil.evaluate.transfer import transfer as transfer
+    from recil.exact.mdp import TabularMDP as TabularMDP
+    from recil.exact.world import TabularWorld as TabularWorld
     from recil.logs.history import History as History
     from recil.logs.read import read_log as read_log
     from recil.logs.session_log import SessionLog as SessionLog
@@ -88,12 +113,27 @@ if TYPE_CHECKING:
     from recil.sim.user_config import UserConfig as UserConfig
     from recil.sim.users import UserModel as UserModel
     from recil.sim.world import World as World
+    from recil.train.adversarial import Adversarial as Adversarial
+    from recil.train.adversarial import adversarial as adversarial
+    from recil.train.adversarial_config import AdversarialConfig as AdversarialConfig
     from recil.train.clone import CloneConfig as CloneConfig
     from recil.train.clone import clone as clone
+    from recil.train.dagger import Dagger as Dagger
+    from recil.train.dagger import dagger as dagger
+    from recil.train.dagger_config import DaggerConfig as DaggerConfig
+    from recil.train.dagger_expert import best_response as best_response
     from recil.train.finetune import finetune as finetune
     from recil.train.finetune_config import FinetuneConfig as FinetuneConfig
     from recil.train.finetune_config import ReinforceConfig as ReinforceConfig
+    from recil.train.q_learning import q_learning as q_learning
+    from recil.train.q_learning_config import QLearningConfig as QLearningConfig
     from recil.train.reinforce import reinforce as reinforce
+    from recil.train.tabular import TabularConfig as TabularConfig
+    from recil.train.tabular import sarsa as sarsa
+    from recil.train.tabular import tabular_q_learning as tabular_q_learning
+    from recil.train.values import ValueConfig as ValueConfig
+    from recil.train.values import monte_carlo_values as monte_carlo_values
+    from recil.train.values import td_values as td_values
 
 __all__ = [*sorted(_HOMES), "__version__"]
 

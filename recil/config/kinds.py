@@ -20,11 +20,13 @@ class Kind:
               because learners load torch and reading an experiment file should not
     own       fields beside those: name -> (type, default); `...` where it must be given
     seeded    training draws on the seed, so the method runs once per seed
+    acts      training acts in the world of fitted users, whatever the method's `source` says
     """
 
     settings: Callable[[], type] | None = None
     own: tuple[tuple[str, Any, Any], ...] = ()
     seeded: bool = False
+    acts: bool = False
 
 
 def _knn() -> type:
@@ -51,6 +53,24 @@ def _reinforce() -> type:
     return ReinforceConfig
 
 
+def _q_learning() -> type:
+    from recil.train.q_learning_config import QLearningConfig
+
+    return QLearningConfig
+
+
+def _dagger() -> type:
+    from recil.train.dagger_config import DaggerConfig
+
+    return DaggerConfig
+
+
+def _adversarial() -> type:
+    from recil.train.adversarial_config import AdversarialConfig
+
+    return AdversarialConfig
+
+
 KINDS: dict[str, Kind] = {
     "uniform": Kind(),
     "popular": Kind(own=(("temperature", float, 0.5), ("smoothing", float, 1.0))),
@@ -59,5 +79,8 @@ KINDS: dict[str, Kind] = {
     "logged": Kind(),
     "clone": Kind(_clone, seeded=True),
     "finetune": Kind(_finetune, (("start", Label, ...), ("source", Source, "log")), seeded=True),
-    "reinforce": Kind(_reinforce, (("like", Label | None, None),), seeded=True),
+    "reinforce": Kind(_reinforce, (("like", Label | None, None),), seeded=True, acts=True),
+    "q_learning": Kind(_q_learning, seeded=True),
+    "dagger": Kind(_dagger, (("start", Label, ...),), seeded=True, acts=True),
+    "adversarial": Kind(_adversarial, (("like", Label | None, None),), seeded=True, acts=True),
 }

@@ -38,6 +38,11 @@ class Method:
         return KINDS[self.kind].seeded
 
     @property
+    def acts(self) -> bool:
+        """It learns from acting in the world of fitted users."""
+        return KINDS[self.kind].acts or self.own.get("source") in ("world", "both")
+
+    @property
     def start(self) -> str | None:
         """The method whose policy this one begins from."""
         return self.own.get("start")
@@ -205,7 +210,6 @@ def _contradictions(experiment: Experiment) -> list[str]:
         clones = [other.name for other in experiment.methods if other.kind == "clone"]
         if like is not None and like not in clones:
             problems.append(f'methods.{method.name}.like = "{like}" -> expected the name of a clone')
-        acts = method.kind == "reinforce" or method.own.get("source") in ("world", "both")
-        if acts and experiment.users is None and "users" not in problems:
+        if method.acts and experiment.users is None and "users" not in problems:
             problems.append(f"methods.{method.name} acts in a world -> expected a table [users] to fit one")
     return problems

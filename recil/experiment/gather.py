@@ -103,7 +103,7 @@ def _row(experiment: Experiment, method: Method, units: Sequence[Found], estimat
         reasons=reasons,
         nll=_mean(cloning, "nll"),
         next_nll=_mean(cloning, "next_nll"),
-        own_world=method.kind == "reinforce" or method.own.get("source") in ("world", "both"),
+        own_world=method.acts,
         warrant=next((item.judged["warrant"]["verdict"] for item in units if "warrant" in item.judged), None),
     )
 
@@ -183,7 +183,7 @@ def _pairs(experiment: Experiment) -> list[tuple[str, str]]:
         if not method.seeded:
             continue
         others = logged[:1] + ([method.start] if method.start else [])
-        if method.kind == "reinforce":
+        if method.kind != "clone" and not method.start:
             others += [method.own.get("like") or name for name in clones[:1]]
         pairs += [(method.name, other) for other in others]
     return pairs

@@ -27,9 +27,13 @@ from recil.sim.reference import fit_reference
 from recil.sim.storage import save_users
 from recil.sim.world import World
 from recil.track.run import RunWriter
+from recil.train.adversarial import adversarial
 from recil.train.clone import CloneConfig, clone
+from recil.train.dagger import dagger
+from recil.train.dagger_expert import best_response
 from recil.train.finetune import finetune
 from recil.train.loop import OnMetrics
+from recil.train.q_learning import q_learning
 from recil.train.reinforce import reinforce
 
 
@@ -66,12 +70,16 @@ def _clone(making: Making) -> Storable:
     )
 
 
-def _finetune(making: Making) -> Storable:
+def _start(making: Making) -> SoftmaxPolicy:
     start = load(making.setting.policy(str(making.unit.start)) / "policy")
     assert isinstance(start, SoftmaxPolicy)
+    return start
+
+
+def _finetune(making: Making) -> Storable:
     source = making.method.own["source"]
     return finetune(
-        start,
+        _start(making),
         making.log if source == "log" else making.world,
         making.method.settings,
         making.seed,
@@ -81,12 +89,52 @@ def _finetune(making: Making) -> Storable:
     )
 
 
-def _reinforce(making: Making) -> Storable:
+def _untrained(making: Making) -> SoftmaxPolicy:
+    """Built as the clone that the method is to be `like`, or as clones are by default."""
     named = making.method.own.get("like")
     built = CloneConfig() if named is None else making.setting.experiment.method(named).settings
-    like = SoftmaxPolicy.for_log(making.log, EncoderConfig(built.encoder, built.width), built.item_features)
+    encoder = EncoderConfig(built.encoder, built.width)
+    return SoftmaxPolicy.for_log(making.log, encoder, built.item_features, making.seed)
+
+
+def _q_learning(making: Making) -> Storable:
+    return q_learning(
+        making.log,
+        making.method.settings,
+        making.seed,
+        on_metrics=making.on_metrics,
+        checkpoint=making.checkpoint,
+    )
+
+
+def _dagger(making: Making) -> Storable:
+    world = making.world
+    return dagger(
+        _start(making),
+        world,
+        best_response(world),
+        making.method.settings,
+        making.seed,
+        on_metrics=making.on_metrics,
+        checkpoint=making.checkpoint,
+    ).policy
+
+
+def _adversarial(making: Making) -> Storable:
+    return adversarial(
+        _untrained(making),
+        making.world,
+        making.log,
+        making.method.settings,
+        making.seed,
+        on_metrics=making.on_metrics,
+        checkpoint=making.checkpoint,
+    ).policy
+
+
+def _reinforce(making: Making) -> Storable:
     return reinforce(
-        like,
+        _untrained(making),
         making.world,
         making.method.settings,
         making.seed,
@@ -103,6 +151,9 @@ MAKERS: dict[str, Callable[[Making], Storable]] = {
     "clone": _clone,
     "finetune": _finetune,
     "reinforce": _reinforce,
+    "q_learning": _q_learning,
+    "dagger": _dagger,
+    "adversarial": _adversarial,
 }
 
 

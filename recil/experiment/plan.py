@@ -122,7 +122,7 @@ def behaviour_method(experiment: Experiment) -> Method:
 def acts(experiment: Experiment, unit: Unit) -> bool:
     """Whether the unit learns in the fitted world."""
     method = method_of(experiment, unit)
-    return method.kind == "reinforce" or method.own.get("source") in ("world", "both")
+    return method.acts
 
 
 def plan_of(

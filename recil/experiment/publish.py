@@ -12,8 +12,6 @@ from recil.experiment.plan import Setting, Unit, method_of
 from recil.track.find import adopted_run
 from recil.track.run import RunWriter
 
-STAGES = {"clone": "clone", "finetune": "finetune", "reinforce": "reinforce"}
-
 
 def begin(setting: Setting, unit: Unit, folder: Path) -> RunWriter:
     """The run of a unit that starts to learn; it stays open for the judge. folder: where its metrics are recorded."""
@@ -81,7 +79,7 @@ def _tags(setting: Setting, unit: Unit) -> dict[str, str]:
     return dict(setting.tags) | {
         "recil.method": unit.method,
         "recil.kind": method.kind,
-        "recil.stage": STAGES.get(method.kind, "baseline"),
+        "recil.stage": method.kind if method.seeded else "baseline",
         "recil.seed": "none" if unit.seed is None else str(unit.seed),
         "recil.config_hash": unit.policy_key,
     }

@@ -30,7 +30,12 @@ class Panel:
 
 PANELS = (
     Panel("cloning: nats per item shown", ("clone/nll",), ("clone/held_out_nll",)),
-    Panel("return per session, in the world", ("finetune/return", "reinforce/return")),
+    Panel(
+        "return per session, in the world",
+        ("finetune/return", "reinforce/return", "dagger/return", "adversarial/return"),
+    ),
+    Panel("taken from the expert: nats per item", ("dagger/nll",), ("dagger/held_out_nll",)),
+    Panel("values: squared error", ("q_learning/value_error",)),
     Panel("estimated gain, held-out sessions", ("finetune/held_out_gain",)),
     Panel("effective share of the batch", ("finetune/ess", "reinforce/ess"), share=True),
     Panel("KL to the clone, nats", ("finetune/kl_clone", "reinforce/kl_clone")),
