@@ -40,12 +40,14 @@ class Cell:
     sessions: int = 20_000
     steps: int = 20
     only: int = 4_096
+    bfloat16: bool = False
 
 
 CELLS = {
     "clone-bag": Cell("clone", "bag"),
     "clone-gru": Cell("clone", "gru"),
     "clone-transformer": Cell("clone", "transformer"),
+    "clone-transformer-bfloat16": Cell("clone", "transformer", bfloat16=True),
     "finetune-gru": Cell("finetune", "gru"),
     "finetune-transformer": Cell("finetune", "transformer"),
     "bandit": Cell("clone", "bag", items=50, sessions=100_000, steps=1, only=100_000),
@@ -71,7 +73,9 @@ def synthetic_log(cell: Cell, seed: int = 0) -> SessionLog:
 
 def clone_rate(cell: Cell, log: SessionLog) -> float:
     """Sessions per second of one pass of recil.clone, everything included."""
-    config = recil.CloneConfig(encoder=cell.encoder, width=WIDTH, epochs=1, batch=_batch(cell), held_out=0.01)
+    config = recil.CloneConfig(
+        encoder=cell.encoder, width=WIDTH, epochs=1, batch=_batch(cell), held_out=0.01, bfloat16=cell.bfloat16
+    )
     started = time.perf_counter()
     recil.clone(log, config)
     return cell.only / (time.perf_counter() - started)

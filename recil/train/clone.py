@@ -34,6 +34,8 @@ class CloneConfig:
     patience       epochs without a better held-out likelihood before stopping
     held_out       share of the sessions, chosen by a hash of their id, that only decide when to stop
     only_rewarded  fit only the items that were rewarded; the others stay in the history
+    bfloat16       the gradient's products over the catalogue with 8 bits of precision, not the likelihood: about a
+                   quarter faster on processors that multiply such numbers, slower on others
     """
 
     encoder: str = "bag"
@@ -46,6 +48,7 @@ class CloneConfig:
     patience: int = 2
     held_out: float = 0.1
     only_rewarded: bool = False
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         EncoderConfig(self.encoder, self.width)
@@ -81,7 +84,7 @@ def clone(
     def loss(sessions: np.ndarray) -> tuple[Tensor, int]:
         history = log.batch(sessions)
         mask = _scored(history, config.only_rewarded)
-        return -policy.weighted_log_prob(history, mask.float()), int(mask.sum())
+        return -policy.weighted_log_prob(history, mask.float(), config.bfloat16), int(mask.sum())
 
     objective = Objective(
         name="clone",

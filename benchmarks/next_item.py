@@ -1,0 +1,136 @@
+"""Which item comes next in MovieLens (latest small): the cloner beside popularity, Markov and session-kNN.
+
+    python benchmarks/next_item.py --data FOLDER --out docs/next-item-benchmark.md          # about 10 minutes
+
+Leave one out: each user's last rating is what is to be guessed, from all before it; whole catalogue, less what the user
+has rated already. Settings of cloners were chosen on the rating before the last. Ratings are no exposures: this is a
+measure of cloning, and says nothing of a policy's value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import recil
+from recil.evaluate.intervals import student_interval
+from recil.ops.ranking import hit_rate, ndcg, rank_of
+
+LONGEST = 200  # steps of a session that a cloner is trained on: its last ones
+CLONERS = {
+    "clone, transformer": recil.CloneConfig(
+        "transformer", width=64, batch=16, epochs=60, learning_rate=2e-3, patience=4
+    ),
+    "clone, gru": recil.CloneConfig("gru", width=64, batch=16, epochs=60, learning_rate=3e-3, patience=4),
+}
+
+
+def without_last(log: recil.SessionLog, count: int, longest: int | None = None) -> recil.SessionLog:
+    """Each session less its `count` last steps; only the `longest` last of what is left."""
+    frame = log.to_frame()
+    place = frame.groupby("session_id", sort=False).cumcount(ascending=False)
+    kept = frame[(place >= count) & (place < count + longest if longest else True)]
+    return recil.SessionLog.from_frame(kept, log.items_frame())
+
+
+def ranks(policy: recil.Policy, log: recil.SessionLog, last: int) -> torch.Tensor:
+    """float [S]: of each session's item `last` steps before its end, among those not rated before it."""
+    found = []
+    for session in range(log.sessions):
+        whole = log.batch(np.array([session]))
+        before = whole.prefix(int(whole.length) - 1 - last)
+        item = whole.items[:, int(whole.length) - 1 - last, 0]
+        short = before if before.steps <= LONGEST else _last_steps(before)
+        with torch.no_grad():
+            logits = policy.next_logits(short if isinstance(policy, recil.SoftmaxPolicy) else before)
+        logits = logits.clone().float()
+        logits[:, before.items.flatten()] = -torch.inf
+        found.append(rank_of(logits, item))
+    return torch.cat(found)
+
+
+def _last_steps(history: recil.History) -> recil.History:
+    """Its last `LONGEST` steps alone."""
+
+    def cut(values: torch.Tensor) -> torch.Tensor:
+        return values[:, -LONGEST:]
+
+    return replace(
+        history,
+        items=cut(history.items),
+        reward=cut(history.reward),
+        length=history.length.clamp(max=LONGEST),
+        propensity=None if history.propensity is None else cut(history.propensity),
+        feedback={name: cut(values) for name, values in history.feedback.items()},
+        memo={},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder with ratings.csv and movies.csv")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--last", type=int, default=0, help="1: guess the rating before the last, to choose settings")
+    arguments = parser.parse_args()
+    log = recil.read_log(arguments.data, "movielens", quarantine=True)
+    train = without_last(log, 1 + arguments.last)
+    recent = without_last(log, 1 + arguments.last, LONGEST)
+    lines = [_row(name, [make(train)], log, arguments.last, 0.0) for name, make in FOILS.items()]
+    for name, config in CLONERS.items():
+        started = time.perf_counter()
+        policies = [recil.clone(recent, config, seed) for seed in arguments.seeds]
+        lines.append(_row(name, policies, log, arguments.last, (time.perf_counter() - started) / len(policies)))
+    text = page(lines, log, len(arguments.seeds))
+    sys.stdout.write(text)
+    if arguments.out is not None:
+        arguments.out.write_text(text)
+
+
+FOILS: dict[str, Callable[[recil.SessionLog], recil.Policy]] = {
+    "popularity": lambda log: recil.popular(
+        log.__class__.from_frame(log.to_frame().assign(click=1.0), log.items_frame())
+    ),
+    "Markov, first order": recil.markov,
+    "session-kNN": recil.knn,
+}
+
+
+def _row(name: str, policies: Sequence[recil.Policy], log: recil.SessionLog, last: int, seconds: float) -> str:
+    found = [ranks(policy, log, last) for policy in policies]
+    cells = []
+    for measure in (ndcg, hit_rate):
+        values = [float(measure(rank, 10)) for rank in found]
+        if len(values) > 1:
+            mean, low, high = student_interval(np.array(values), 0.95)
+            cells.append(f"{mean:.4f} [{low:.4f}, {high:.4f}]")
+        else:
+            cells.append(f"{values[0]:.4f}")
+    row = f"| {name} | {' | '.join(cells)} | {f'{seconds:.0f} s' if seconds else ''} |"
+    print(row, file=sys.stderr, flush=True)
+    return row
+
+
+def page(lines: Sequence[str], log: recil.SessionLog, seeds: int) -> str:
+    """The whole file."""
+    head = [
+        "# The next item",
+        "",
+        f"MovieLens latest small: {log.sessions} users, {log.impressions:,} ratings, {log.catalogue:,} films. Each"
+        f" user's last rating is guessed; {seeds} seeds, 95% intervals over them. Written by `benchmarks/next_item.py`.",
+        "",
+        "| model | NDCG@10 | hits@10 | training |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+if __name__ == "__main__":
+    main()
