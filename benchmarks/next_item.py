@@ -25,10 +25,10 @@ from recil.ops.ranking import hit_rate, ndcg, rank_of
 
 LONGEST = 200  # steps of a session that a cloner is trained on: its last ones
 CLONERS = {
-    "clone, transformer": recil.CloneConfig(
-        "transformer", width=64, batch=16, epochs=60, learning_rate=2e-3, patience=4
-    ),
-    "clone, gru": recil.CloneConfig("gru", width=64, batch=16, epochs=60, learning_rate=3e-3, patience=4),
+    f"clone, {encoder}": recil.CloneConfig(
+        encoder, batch=16, epochs=40, learning_rate=2e-3, patience=4, dropout=0.3, tied=True
+    )
+    for encoder in ("transformer", "gru")
 }
 
 
@@ -123,8 +123,8 @@ def page(lines: Sequence[str], log: recil.SessionLog, seeds: int) -> str:
     head = [
         "# The next item",
         "",
-        f"MovieLens latest small: {log.sessions} users, {log.impressions:,} ratings, {log.catalogue:,} films. Each"
-        f" user's last rating is guessed; {seeds} seeds, 95% intervals over them. Written by `benchmarks/next_item.py`.",
+        f"MovieLens latest small: {log.sessions} users, {log.impressions:,} ratings, {log.catalogue:,} films."
+        f" Each user's last rating is guessed; {seeds} seeds, 95% intervals over them. Written by `benchmarks/next_item.py`.",
         "",
         "| model | NDCG@10 | hits@10 | training |",
         "|---|---|---|---|",

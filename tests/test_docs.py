@@ -29,7 +29,7 @@ def test_every_kind_of_method_and_each_of_its_keys_is_documented() -> None:
         config = kind.settings() if kind.settings else None
         wanted = {field.name for field in dataclasses.fields(config)} if config else set()
         wanted |= {field for field, _, _ in kind.own}
-        documented = keys(rows[name]) | (finetune if name == "reinforce" else set())
+        documented = keys(rows[name]) | (finetune if name in ("reinforce", "adversarial") else set())
         assert wanted <= documented, (name, wanted - documented)
 
 
@@ -44,7 +44,7 @@ def test_the_example_has_every_key_and_loads(tmp_path: Path) -> None:
     assert load_experiment(tmp_path / "experiment.toml").name == "mine"
 
 
-@pytest.mark.parametrize("page", ["runtime.md", "worlds.md"])
+@pytest.mark.parametrize("page", ["runtime.md", "worlds.md", "learning.md"])
 def test_the_pages_code_runs(page: str, capsys) -> None:
     names: dict[str, object] = {}
     for block in re.findall(

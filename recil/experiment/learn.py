@@ -94,7 +94,7 @@ def _untrained(making: Making) -> SoftmaxPolicy:
     named = making.method.own.get("like")
     built = CloneConfig() if named is None else making.setting.experiment.method(named).settings
     encoder = EncoderConfig(built.encoder, built.width)
-    return SoftmaxPolicy.for_log(making.log, encoder, built.item_features, making.seed)
+    return SoftmaxPolicy.for_log(making.log, encoder, built.item_features, making.seed, built.tied)
 
 
 def _q_learning(making: Making) -> Storable:

@@ -15,6 +15,9 @@ from recil.logs.session_log import SessionLog
 from recil.policies.inputs import Feature, FeatureList, ItemTable, StepInput, blank, features_of
 from recil.policies.transformer import CausalTransformer
 
+# Some entries of a tensor set to 0 and the others enlarged, so that the mean stays.
+Drop = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -131,14 +134,16 @@ class Encoder(nn.Module):
         self.context = FeatureList(config.context, config.width)
         self.user = FeatureList(config.user, config.width)
 
-    def encode(self, history: History) -> Tensor:
+    def encode(self, history: History, drop: Drop | None = None) -> Tensor:
         """The state before each step, and the one before the coming slate. [B, T + 1, D]
 
-        From index `length` on a session's state stays what it is after its last step.
+        From index `length` on a session's state stays what it is after its last step. drop: applied to the steps'
+        inputs and to the states, in training.
         """
-        states, _ = self._scan(history, None)
+        states, _ = self._scan(history, None, drop)
         steps = torch.arange(history.steps + 1, device=history.items.device)
-        return states + self._known_before(history, torch.minimum(steps, history.length[:, None]), states)
+        states = states + self._known_before(history, torch.minimum(steps, history.length[:, None]), states)
+        return states if drop is None else drop(states)
 
     def last(self, history: History) -> Tensor:
         """The state before the coming slate [B, D]; without gradients, only the steps since the last call are read."""
@@ -149,9 +154,10 @@ class Encoder(nn.Module):
         state = states[:, -1:]
         return (state + self._known_before(history, history.length[:, None], state))[:, 0]
 
-    def _scan(self, history: History, carry: Any) -> tuple[Tensor, Any]:
+    def _scan(self, history: History, carry: Any, drop: Drop | None = None) -> tuple[Tensor, Any]:
         took_place = history.happened & history.shown.any(-1)
-        return self.memory.scan(self.step_input(self.items(), history), took_place, carry)
+        inputs = self.step_input(self.items(), history)
+        return self.memory.scan(inputs if drop is None else drop(inputs), took_place, carry)
 
     def _resume(self, history: History) -> Tensor:
         # The weights' version counters tell an encoder that was trained on since.

@@ -18,7 +18,7 @@ from recil.logs.session_log import SessionLog
 from recil.ops.one_pass import slate_log_prob, weighted_log_prob
 from recil.ops.slates import greedy_slates, plackett_luce_log_prob
 from recil.ops.softmax import sample_inner_products
-from recil.policies.encoders import Encoder, EncoderConfig
+from recil.policies.encoders import Drop, Encoder, EncoderConfig
 from recil.policies.folder import Parts, write_folder
 from recil.policies.inputs import Feature, ItemTable, blank, features_of, initialise
 from recil.policies.protocol import Slates
@@ -33,12 +33,15 @@ class SoftmaxConfig:
     encoder        how the session so far becomes a state
     item_features  columns of the items table whose vectors are added to the items' own
     temperature    what the logits are divided by: above 0, smaller is greedier
+    tied           an item has one vector, as input of the encoder and as output: fewer weights, better where the log
+                   shows most items a few times only
     """
 
     catalogue: int
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     item_features: tuple[Feature, ...] = ()
     temperature: float = 1.0
+    tied: bool = False
 
     def __post_init__(self) -> None:
         if self.catalogue < 1:
@@ -54,6 +57,7 @@ class SoftmaxPolicy(nn.Module):
     """
 
     kind = "softmax"
+    output: ItemTable
 
     def __init__(
         self,
@@ -69,7 +73,11 @@ class SoftmaxPolicy(nn.Module):
         columns = [(item_columns or {})[feature.name] for feature in config.item_features]
         table = (config.catalogue, config.encoder.width, config.item_features, columns)
         self.encoder = Encoder(config.encoder, ItemTable(*table))
-        self.output = ItemTable(*table)
+        if config.tied:
+            # Not as a module of its own: its weights are the encoder's, and stand in the state once.
+            object.__setattr__(self, "output", self.encoder.items)
+        else:
+            self.output = ItemTable(*table)
         self.bias = blank(nn.Embedding, config.catalogue, 1)
         initialise(self, Streams(seed).generator("weights"))
         nn.init.zeros_(self.bias.weight)
@@ -80,13 +88,17 @@ class SoftmaxPolicy(nn.Module):
 
     @staticmethod
     def for_log(
-        log: SessionLog, encoder: EncoderConfig | None = None, item_features: bool = True, seed: int = 0
+        log: SessionLog,
+        encoder: EncoderConfig | None = None,
+        item_features: bool = True,
+        seed: int = 0,
+        tied: bool = False,
     ) -> SoftmaxPolicy:
         """An untrained policy over this log's catalogue that looks at all its columns."""
         features = features_of(log.item_features) if item_features else ()
         rows = np.arange(log.catalogue)
         return SoftmaxPolicy(
-            SoftmaxConfig(log.catalogue, (encoder or EncoderConfig()).looking_at(log), features),
+            SoftmaxConfig(log.catalogue, (encoder or EncoderConfig()).looking_at(log), features, tied=tied),
             log.item_ids,
             {feature.name: log.item_features[feature.name].tensor(rows) for feature in features},
             seed,
@@ -143,13 +155,16 @@ class SoftmaxPolicy(nn.Module):
         scores = slate_log_prob(states, sessions.items[happened], *self.head())
         return scores.new_zeros(sessions.items.shape).index_put((happened,), scores)
 
-    def weighted_log_prob(self, sessions: History, coefficient: Tensor, reduced: bool = False) -> Tensor:
+    def weighted_log_prob(
+        self, sessions: History, coefficient: Tensor, reduced: bool = False, drop: Drop | None = None
+    ) -> Tensor:
         """Sum of coefficient * log_prob_of_sessions, with its gradient from the same pass over the logits.
 
         coefficient: [B, T, K], 0 at pads, without gradient. reduced: see `recil.ops.one_pass.weighted_log_prob`.
+        drop: see `recil.policies.encoders.Encoder.encode`.
         """
         happened = sessions.happened & sessions.shown.any(-1)
-        states = self.encode(sessions)[:, :-1][happened]
+        states = self.encoder.encode(sessions, drop)[:, :-1][happened]
         parts = sessions.items[happened], coefficient[happened]
         return weighted_log_prob(states, *parts, *self.head(), reduced)[0]
 
@@ -164,7 +179,8 @@ class SoftmaxPolicy(nn.Module):
     def from_parts(parts: Parts) -> SoftmaxPolicy:
         config = _config_of(parts.config)
         columns = {
-            feature.name: parts.tensors[f"output.column_{index}"] for index, feature in enumerate(config.item_features)
+            feature.name: parts.tensors[f"encoder.items.column_{index}"]
+            for index, feature in enumerate(config.item_features)
         }
         policy = SoftmaxPolicy(config, parts.item_ids, columns)
         policy.load_state_dict(parts.tensors)
@@ -178,5 +194,9 @@ def _config_of(settings: Mapping[str, Any]) -> SoftmaxConfig:
     encoder = dict(settings["encoder"])
     encoder |= {name: features(encoder[name]) for name in ("feedback", "context", "user")}
     return SoftmaxConfig(
-        settings["catalogue"], EncoderConfig(**encoder), features(settings["item_features"]), settings["temperature"]
+        settings["catalogue"],
+        EncoderConfig(**encoder),
+        features(settings["item_features"]),
+        settings["temperature"],
+        settings.get("tied", False),
     )

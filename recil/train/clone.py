@@ -14,7 +14,7 @@ from torch import Tensor
 from recil.errors import InputError
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
-from recil.policies.encoders import EncoderConfig
+from recil.policies.encoders import Drop, EncoderConfig
 from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams, stable_hash
 from recil.train.loop import Objective, OnMetrics, Schedule, fit
@@ -34,6 +34,8 @@ class CloneConfig:
     patience       epochs without a better held-out likelihood before stopping
     held_out       share of the sessions, chosen by a hash of their id, that only decide when to stop
     only_rewarded  fit only the items that were rewarded; the others stay in the history
+    dropout        share of the entries of steps and states that a training step leaves out: where sessions are few
+    tied           an item has one vector, as input of the encoder and as output; see SoftmaxConfig
     bfloat16       the gradient's products over the catalogue with 8 bits of precision, not the likelihood: about a
                    quarter faster on processors that multiply such numbers, slower on others
     """
@@ -48,6 +50,8 @@ class CloneConfig:
     patience: int = 2
     held_out: float = 0.1
     only_rewarded: bool = False
+    dropout: float = 0.0
+    tied: bool = False
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
@@ -57,6 +61,8 @@ class CloneConfig:
                 raise InputError(f"clone.{name}", f"{getattr(self, name)} is not above 0", "give a positive number")
         if not 0 < self.held_out < 1:
             raise InputError("clone.held_out", f"{self.held_out} is not between 0 and 1", "give a share such as 0.1")
+        if not 0 <= self.dropout < 1:
+            raise InputError("clone.dropout", f"{self.dropout} is not from 0 to below 1", "give a share such as 0.3")
         if not self.weight_decay >= 0:
             raise InputError("clone.weight_decay", f"{self.weight_decay} is below 0", "give 0 or more")
 
@@ -78,13 +84,19 @@ def clone(
     config = config or CloneConfig()
     _check(log, config)
     training, held_out = held_out_sessions(log, config.held_out)
-    policy = SoftmaxPolicy.for_log(log, EncoderConfig(config.encoder, config.width), config.item_features, seed)
+    policy = SoftmaxPolicy.for_log(
+        log, EncoderConfig(config.encoder, config.width), config.item_features, seed, config.tied
+    )
     _start_at_frequencies(policy, log, training)
 
-    def loss(sessions: np.ndarray) -> tuple[Tensor, int]:
+    streams = Streams(seed).child("clone")
+
+    def loss(sessions: np.ndarray, step: int | None = None) -> tuple[Tensor, int]:
+        """With dropout, except where no step is taken."""
         history = log.batch(sessions)
         mask = _scored(history, config.only_rewarded)
-        return -policy.weighted_log_prob(history, mask.float(), config.bfloat16), int(mask.sum())
+        drop = _dropout(config.dropout, streams, step) if config.dropout and step is not None else None
+        return -policy.weighted_log_prob(history, mask.float(), config.bfloat16, drop), int(mask.sum())
 
     objective = Objective(
         name="clone",
@@ -98,7 +110,7 @@ def clone(
         settings=_settings(log, config, seed),
     )
     schedule = Schedule(config.epochs, config.batch, config.learning_rate, config.weight_decay, config.patience)
-    fit(objective, schedule, Streams(seed).child("clone"), on_metrics, checkpoint)
+    fit(objective, schedule, streams, on_metrics, checkpoint)
     return policy
 
 
@@ -111,6 +123,17 @@ def held_out_sessions(log: SessionLog, share: float) -> tuple[np.ndarray, np.nda
     if held_out.all():
         held_out[draw.argmax()] = False
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _dropout(share: float, streams: Streams, step: int) -> Drop:
+    """Each entry is 0 with probability `share`, drawn by the number of the step: resumed runs drop the same."""
+    generator = streams.generator("dropout", step)
+
+    def drop(values: Tensor) -> Tensor:
+        kept = torch.empty(values.shape).bernoulli_(1 - share, generator=generator)
+        return values * kept.to(values) / (1 - share)
+
+    return drop
 
 
 def _items_per_session(log: SessionLog, sessions: np.ndarray, only_rewarded: bool) -> float:

@@ -120,7 +120,7 @@ def _learn(run: _Run, config: DaggerConfig, streams: Streams, on_metrics: OnMetr
     data, device = run.data, next(run.policy.parameters()).device
     training, held_out = held_out_sessions(data, config.held_out)
 
-    def loss(sessions: np.ndarray) -> tuple[Tensor, int]:
+    def loss(sessions: np.ndarray, _: int = 0) -> tuple[Tensor, int]:
         acted, labels = apart(data.batch(sessions).to(device))
         took_place = acted.happened & (labels >= 0).any(-1)
         log_prob = score_labels(run.policy, acted, labels, took_place)

@@ -30,7 +30,8 @@ class Objective:
 
     name      the section of the metrics, and the place in error messages
     model     the weights to fit
-    loss      sessions (int64 [B], positions in the log) -> sum of the loss over items of the batch, and their number
+    loss      sessions (int64 [B], positions in the log), number of the step (what a loss draws is addressed by it) ->
+              sum of the loss over items of the batch, and their number
     held_out  () -> mean loss on the held-out sessions
     sessions  int64 [S], the sessions to train on
     names     [*], the name behind each position in the log, for error messages
@@ -42,7 +43,7 @@ class Objective:
 
     name: str
     model: nn.Module
-    loss: Callable[[np.ndarray], tuple[Tensor, int]]
+    loss: Callable[[np.ndarray, int], tuple[Tensor, int]]
     held_out: Callable[[], float]
     sessions: np.ndarray
     names: np.ndarray
@@ -183,7 +184,7 @@ def batches(
 def _step(
     objective: Objective, optimiser: torch.optim.Optimizer, schedule: Schedule, sessions: np.ndarray, step: int
 ) -> tuple[float, int]:
-    loss, items = objective.loss(sessions)
+    loss, items = objective.loss(sessions, step)
     if not torch.isfinite(loss):
         raise _not_a_number(objective, sessions, step, float(loss.detach()))
     if items:
@@ -197,7 +198,7 @@ def _step(
 @torch.no_grad()
 def _not_a_number(objective: Objective, sessions: np.ndarray, step: int, loss: float) -> InputError:
     """Names the sessions whose loss is not finite on their own, or all of the batch where none or every one is."""
-    alone = [session for session in sessions if not torch.isfinite(objective.loss(np.array([session]))[0])]
+    alone = [session for session in sessions if not torch.isfinite(objective.loss(np.array([session]), step)[0])]
     names = [str(objective.names[session]) for session in (alone or sessions)]
     few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     return InputError(

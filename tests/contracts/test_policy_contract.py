@@ -56,6 +56,13 @@ class TestSoftmaxWithBag(PolicyContract):
         return with_strong_weights(SoftmaxPolicy.for_log(log_with_all_columns(), EncoderConfig("bag", 8)))
 
 
+class TestSoftmaxWithOneVectorPerItem(PolicyContract):
+    kind = "softmax"
+
+    def policy(self):
+        return with_strong_weights(SoftmaxPolicy.for_log(log_with_all_columns(), EncoderConfig("bag", 8), tied=True))
+
+
 class TestSoftmaxWithGru(PolicyContract):
     kind = "softmax"
 

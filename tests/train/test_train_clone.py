@@ -229,3 +229,33 @@ def test_on_entree_a_clone_guesses_the_next_restaurant_better_than_a_markov_chai
     chain = clone_report(markov(train, ("operation",)), test, from_step=1)
     policy = clone(train, CloneConfig(encoder="gru", epochs=5))
     assert clone_report(policy, test, from_step=1).nll < chain.nll - 0.1
+
+
+@pytest.mark.parametrize(
+    "change", [{"tied": True}, {"dropout": 0.3}, {"bfloat16": True}, {"tied": True, "dropout": 0.2}]
+)
+def test_a_clone_with_less_freedom_comes_close_too(change, tmp_path):
+    log, _ = log_of_a_known_recommender(400, 1)
+    other, own = log_of_a_known_recommender(400, 2)
+    policy = clone(log, replace(QUICK, epochs=20, **change))
+    plain = clone(log, replace(QUICK, epochs=20))
+    nearness = (loss_on(plain, other) - own) / (math.log(6) - own)
+    assert loss_on(policy, other) < own + (nearness + 0.15) * (math.log(6) - own)
+    policy.save(tmp_path / "policy")
+    again = SoftmaxPolicy.from_parts(policy.parts())
+    assert loss_on(again, other) == loss_on(policy, other)
+    assert len(list(policy.parameters())) == len(list(plain.parameters())) - bool(change.get("tied"))
+
+
+def test_dropout_is_drawn_by_the_step_and_not_where_sessions_are_held_out():
+    log, _ = log_of_a_known_recommender(120, 1)
+    config = replace(QUICK, epochs=2, dropout=0.4)
+    rows = []
+    first = clone(log, config, 1, on_metrics=lambda _, row: rows.append(row))
+    again = clone(log, config, 1)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    _, held_out = held_out_sessions(log, config.held_out)
+    best = min(row["clone/held_out_nll"] for row in rows)
+    assert loss_on(first, log.select(held_out)) == pytest.approx(best, rel=1e-5)
+    without = clone(log, replace(config, dropout=0.0), 1)
+    assert not torch.equal(without.output.own.weight, first.output.own.weight)

@@ -22,7 +22,7 @@ def objective(model: Model, held_out, slope: float = 1.0) -> Objective:
     """A loss with the constant gradient `slope` for `moved` alone: AdamW then moves it by its step size."""
     positions = np.arange(4)
 
-    def loss(sessions):
+    def loss(sessions, step):
         mean = slope * model.moved.sum() + 0.0 * (model.matrix.sum() + model.biases.sum())
         return mean * len(sessions), len(sessions)
 
@@ -70,7 +70,7 @@ def test_long_gradients_are_shortened():
         model = Model()
         slopes = iter([1.0, 1e6])
 
-        def loss(sessions, model=model, slopes=slopes):
+        def loss(sessions, step, model=model, slopes=slopes):
             return next(slopes) * model.moved.sum(), len(sessions)
 
         given = Objective("toy", model, loss, lambda: 0.0, np.arange(2), np.arange(2), np.ones(2), items=1.0)
