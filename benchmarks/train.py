@@ -41,6 +41,7 @@ class Cell:
     steps: int = 20
     only: int = 4_096
     bfloat16: bool = False
+    epochs: int = 1
 
 
 CELLS = {
@@ -50,7 +51,7 @@ CELLS = {
     "clone-transformer-bfloat16": Cell("clone", "transformer", bfloat16=True),
     "finetune-gru": Cell("finetune", "gru"),
     "finetune-transformer": Cell("finetune", "transformer"),
-    "bandit": Cell("clone", "bag", items=50, sessions=100_000, steps=1, only=100_000),
+    "bandit": Cell("clone", "bag", items=50, sessions=100_000, steps=1, only=100_000, epochs=5),
 }
 
 
@@ -72,13 +73,19 @@ def synthetic_log(cell: Cell, seed: int = 0) -> SessionLog:
 
 
 def clone_rate(cell: Cell, log: SessionLog) -> float:
-    """Sessions per second of one pass of recil.clone, everything included."""
+    """Sessions per second and pass of recil.clone, everything included."""
     config = recil.CloneConfig(
-        encoder=cell.encoder, width=WIDTH, epochs=1, batch=_batch(cell), held_out=0.01, bfloat16=cell.bfloat16
+        encoder=cell.encoder,
+        width=WIDTH,
+        epochs=cell.epochs,
+        patience=cell.epochs,
+        batch=_batch(cell),
+        held_out=0.01,
+        bfloat16=cell.bfloat16,
     )
     started = time.perf_counter()
     recil.clone(log, config)
-    return cell.only / (time.perf_counter() - started)
+    return cell.only * cell.epochs / (time.perf_counter() - started)
 
 
 def finetune_rate(cell: Cell, log: SessionLog) -> float:
@@ -103,7 +110,7 @@ def finetune_rate(cell: Cell, log: SessionLog) -> float:
 
 
 def _batch(cell: Cell) -> int:
-    return BATCH if cell.steps > 1 else 2048
+    return BATCH if cell.steps > 1 else 4096
 
 
 WORK: dict[str, Callable[[Cell, SessionLog], float]] = {"clone": clone_rate, "finetune": finetune_rate}

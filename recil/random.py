@@ -8,6 +8,7 @@ finaliser (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number genera
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,18 @@ def stable_hash(*parts: object) -> int:
     """A 63-bit integer that depends only on the text of the parts, in every process and on every machine."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def stable_hashes(names: Iterable[object], *before: object) -> np.ndarray:
+    """int64 [S]: stable_hash(*before, name) of each name."""
+    begun = hashlib.blake2b("".join(f"{part}\x1f" for part in before).encode(), digest_size=8)
+
+    def digest(name: object) -> bytes:
+        one = begun.copy()
+        one.update(str(name).encode())
+        return one.digest()
+
+    return (np.frombuffer(b"".join(map(digest, names)), dtype="<u8") >> np.uint64(1)).astype(np.int64)
 
 
 def uniform_at(keys: Tensor, step: int | Tensor, count: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from recil.random import Streams, stable_hash
+from recil.random import Streams, stable_hash, stable_hashes
 
 SESSIONS = torch.arange(4000)
 MASK = (1 << 64) - 1
@@ -79,3 +79,10 @@ def test_another_process_draws_the_same() -> None:
     code = "import torch; from recil.random import Streams; print(Streams(9).uniform('p', torch.arange(3), 1).tolist())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(Streams(9).uniform("p", torch.arange(3), 1).tolist())
+
+
+def test_hashes_of_many_names_are_those_of_each():
+    names = ["a", 3, "ü", ""]
+    assert stable_hashes(names, "held out", 2).tolist() == [stable_hash("held out", 2, name) for name in names]
+    assert stable_hashes(names).tolist() == [stable_hash(name) for name in names]
+    assert stable_hashes([]).tolist() == []

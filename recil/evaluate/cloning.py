@@ -90,7 +90,7 @@ def _steps(policy: Ranker, history: History, from_step: int) -> Iterator[tuple[T
     if isinstance(policy, SoftmaxPolicy):
         happened = history.happened.clone()
         happened[:, :from_step] = False
-        states, items = policy.encode(history)[:, :-1][happened], history.items[happened]
+        states, items = policy.before_steps(history)[happened], history.items[happened]
         for block, shown in zip(states.split(rows), items.split(rows), strict=True):
             if len(block):
                 yield policy.logits(block), shown

@@ -122,6 +122,11 @@ class SoftmaxPolicy(nn.Module):
         """The state before each step and before the coming slate, [B, T + 1, D]."""
         return self.encoder.encode(history)
 
+    def before_steps(self, history: History, drop: Drop | None = None) -> Tensor:
+        """The state before each step, [B, T, D]: what a last step leads to is not worked out. drop: see Encoder."""
+        states = self.encoder.encode(history.prefix(max(history.steps - 1, 0)), drop)
+        return states[:, : history.steps]
+
     def logits(self, states: Tensor) -> Tensor:
         """states: [..., D] -> [..., A]"""
         weight, bias = self.head()
@@ -151,7 +156,7 @@ class SoftmaxPolicy(nn.Module):
     def log_prob_of_sessions(self, sessions: History) -> Tensor:
         """[B, T, K]: log-probability of each logged slate given the steps before it, 0 at pads."""
         happened = sessions.happened & sessions.shown.any(-1)
-        states = self.encode(sessions)[:, :-1][happened]
+        states = self.before_steps(sessions)[happened]
         scores = slate_log_prob(states, sessions.items[happened], *self.head())
         return scores.new_zeros(sessions.items.shape).index_put((happened,), scores)
 
@@ -161,10 +166,10 @@ class SoftmaxPolicy(nn.Module):
         """Sum of coefficient * log_prob_of_sessions, with its gradient from the same pass over the logits.
 
         coefficient: [B, T, K], 0 at pads, without gradient. reduced: see `recil.ops.one_pass.weighted_log_prob`.
-        drop: see `recil.policies.encoders.Encoder.encode`.
+        drop: see Encoder.
         """
         happened = sessions.happened & sessions.shown.any(-1)
-        states = self.encoder.encode(sessions, drop)[:, :-1][happened]
+        states = self.before_steps(sessions, drop)[happened]
         parts = sessions.items[happened], coefficient[happened]
         return weighted_log_prob(states, *parts, *self.head(), reduced)[0]
 

@@ -51,7 +51,7 @@ class Discriminator:
 
     def logits(self, sessions: History) -> Tensor:
         """[B, T, K] of the items shown, 0 at pads; without an [.., A] tensor."""
-        states = self.network.encode(sessions)[:, :-1]
+        states = self.network.before_steps(sessions)
         items = sessions.items.clamp(min=0)
         scores = (states[:, :, None] * nn.functional.embedding(items, self.network.output())).sum(-1)
         return torch.where(sessions.shown, scores + self.network.bias(items)[..., 0], 0.0)

@@ -16,7 +16,7 @@ from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.policies.encoders import Drop, EncoderConfig
 from recil.policies.softmax import SoftmaxPolicy
-from recil.random import Streams, stable_hash
+from recil.random import Streams, stable_hashes
 from recil.train.loop import Objective, OnMetrics, Schedule, fit
 
 
@@ -116,7 +116,7 @@ def clone(
 
 def held_out_sessions(log: SessionLog, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the other and of the held-out sessions, by a hash of their ids; at least one on each side."""
-    draw = np.array([stable_hash("held out", session) for session in log.session_ids.tolist()]) / 2.0**63
+    draw = stable_hashes(log.session_ids.tolist(), "held out") / 2.0**63
     held_out = draw < share
     if not held_out.any():
         held_out[draw.argmin()] = True

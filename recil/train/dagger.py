@@ -152,7 +152,7 @@ def score_labels(policy: SoftmaxPolicy, acted: History, labels: Tensor, took_pla
 
     labels: int64 [B, T, K]; took_place: bool [B, T].
     """
-    states = policy.encode(acted)[:, :-1][took_place]
+    states = policy.before_steps(acted)[took_place]
     return slate_log_prob(states, labels[took_place], *policy.head())
 
 

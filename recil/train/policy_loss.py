@@ -56,7 +56,7 @@ def policy_loss(
     beside = None
     if reference is not None:
         with torch.no_grad():
-            beside = Reference(reference.encode(sessions)[:, :-1][took_place], *reference.head())
+            beside = Reference(reference.before_steps(sessions)[took_place], *reference.head())
     head, count = policy.head(), sessions.shown.sum().clamp(min=1)
     behaviour, advantage = credited.behaviour[took_place], credited.advantage[took_place]
 
