@@ -113,7 +113,8 @@ class _SlateLogProb(torch.autograd.Function):
 
 def blocks_of(states: Tensor, catalogue: int, buffers: int = 1) -> Iterator[tuple[slice, list[Tensor]]]:
     """Rows, and for each buffer [n, catalogue] a piece of the same memory in every block."""
-    size = max(1, LOGITS_AT_ONCE // max(1, catalogue))
+    # Several buffers share the cache.
+    size = max(1, LOGITS_AT_ONCE // (1 if buffers == 1 else 2) // max(1, catalogue))
     space = [states.new_empty((min(size, len(states)), catalogue)) for _ in range(buffers)]
     for first in range(0, len(states), size):
         rows = slice(first, min(first + size, len(states)))

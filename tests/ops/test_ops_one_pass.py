@@ -85,8 +85,9 @@ def test_no_rows_are_no_loss() -> None:
 
 
 def test_no_block_is_larger_than_the_bound_and_all_share_their_memory(monkeypatch) -> None:
-    monkeypatch.setattr(one_pass, "LOGITS_AT_ONCE", 3 * ITEMS + 1)
+    monkeypatch.setattr(one_pass, "LOGITS_AT_ONCE", 6 * ITEMS + 2)
     states = torch.zeros(10, WIDTH)
+    assert [rows for rows, _ in one_pass.blocks_of(states, ITEMS)] == [slice(0, 6), slice(6, 10)]
     blocks = [(rows, *buffers) for rows, buffers in one_pass.blocks_of(states, ITEMS, 2)]
     assert [rows for rows, *_ in blocks] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
     assert {first.shape for _, first, _ in blocks} == {(3, ITEMS), (1, ITEMS)}
