@@ -124,7 +124,8 @@ def page(lines: Sequence[str], log: recil.SessionLog, seeds: int) -> str:
         "# The next item",
         "",
         f"MovieLens latest small: {log.sessions} users, {log.impressions:,} ratings, {log.catalogue:,} films."
-        f" Each user's last rating is guessed; {seeds} seeds, 95% intervals over them. Written by `benchmarks/next_item.py`.",
+        f" Each user's last rating is guessed; {seeds} seeds, 95% intervals over them. Written by"
+        " `benchmarks/next_item.py`.",
         "",
         "| model | NDCG@10 | hits@10 | training |",
         "|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Where work runs: units one after another in this process, or side by side in local processes."""
+"""Where work runs: in this process, side by side in local processes, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -15,6 +16,9 @@ from recil.errors import InputError
 # glibc hands every freed block above 32 MB back to the system and faults it in again: a seventh of the time of
 # training over catalogues of thousands. The processes are short-lived; let them keep what they have. Ignored elsewhere.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 31)}
+
+BACKENDS = ("local", "ray")
+_backend: ContextVar[str] = ContextVar("backend", default="local")
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -40,6 +44,25 @@ class Failure:
         return Failure(message, bad_input, "".join(traceback.format_exception(error)))
 
 
+@contextmanager
+def working_on(backend: str) -> Iterator[None]:
+    """Where `run_units` runs what it is given within: local, or ray (a cluster; the extra `ray`).
+
+    Ray is asked for by RAY_ADDRESS, else one that runs on this machine is joined, else one is started here for as long
+    as a call lasts. Its machines must have this version of recil and see the same folders. Raises InputError for
+    another name, and where Ray is not installed.
+    """
+    if backend not in BACKENDS:
+        raise InputError("--backend", f"{backend!r}", f"give one of {', '.join(BACKENDS)}")
+    if backend == "ray" and not find_spec("ray"):
+        raise InputError("--backend", "ray is not installed", "pip install 'recil[ray]', or leave --backend out")
+    token = _backend.set(backend)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
+
+
 def run_units(
     function: Callable[[Unit], Result], units: Iterable[Unit], jobs: int = 1
 ) -> Iterator[tuple[Unit, Result | Failure]]:
@@ -47,12 +70,15 @@ def run_units(
 
     jobs: 1 runs in this process, in order; more run in as many processes, to which the function (of a module) and the
     units (plain values) are sent. Every unit computes on one thread in both cases, so its numbers do not depend on
-    `jobs`. An interrupt ends the processes and is raised.
+    `jobs`. An interrupt ends the processes and is raised. On Ray (see `working_on`) it is the cluster's free cores that
+    decide how many run at once.
     """
     units = list(units)
     if jobs < 1:
         raise InputError("--jobs", f"{jobs} processes cannot work", "give 1 or more")
-    if jobs == 1 or len(units) <= 1:
+    if _backend.get() == "ray":
+        yield from _on_ray(function, units)
+    elif jobs == 1 or len(units) <= 1:
         for unit in units:
             yield unit, _attempt(function, unit)
     else:
@@ -73,6 +99,36 @@ def _in_processes(
     except Exception as error:  # a process was killed: nobody is left to say which unit it had
         for unit in left.values():
             yield unit, Failure.of(error)
+
+
+def _on_ray(function: Callable[[Unit], Result], units: list[Unit]) -> Iterator[tuple[Unit, Result | Failure]]:
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        ray.init(runtime_env={"env_vars": _KEEP_MEMORY}, log_to_driver=False, logging_level="ERROR")
+    # Units are started anew by whoever runs the command again, and not behind its back.
+    remote = ray.remote(num_cpus=1, max_retries=0)(_numbered)
+    left = {remote.remote(function, number, unit): unit for number, unit in enumerate(units)}
+    try:
+        while left:
+            (done,), _ = ray.wait(list(left), num_returns=1)
+            yield left.pop(done), _fetched(done)
+    finally:
+        for reference in left:
+            ray.cancel(reference, force=True)
+        if started:
+            ray.shutdown()
+
+
+def _fetched(reference: Any) -> Any:
+    """What a unit came to, of what Ray brings back; its machine may be gone."""
+    import ray
+
+    try:
+        return ray.get(reference)[1]
+    except Exception as error:
+        return Failure.of(error)
 
 
 @contextmanager

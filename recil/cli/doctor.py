@@ -46,6 +46,10 @@ def doctor(tracking_uri: str | None, form: str) -> None:
     """Say what is installed, where runs are kept and whether they can be, and what this machine has to compute with.
 
     Nothing is created or changed. Exit code 1 where something would stop a run.
+
+    \b
+    recil doctor
+    recil doctor --format json
     """
     import pandas as pd
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from recil.cli.options import State, common, emit, tracking_uri
+from recil.cli.options import PATH, common, emit, ending_politely, say, state, tracking_uri
 from recil.cli.progress import ProgressBar
 from recil.errors import InputError
+
+if TYPE_CHECKING:
+    from recil.jobs import Failure
 
 _MOST_JOBS = 4
 
@@ -22,7 +25,14 @@ def _running(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of what runs an experiment."""
     for option in (
         click.option(
-            "--work", type=Path, default=Path(".recil"), show_default=True, help="Folder for work in progress."
+            "--work", type=PATH, default=Path(".recil"), show_default=True, help="Folder for work in progress."
+        ),
+        click.option(
+            "--backend",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Where units run: processes here, or a Ray cluster that shares the work folder.",
         ),
         click.option("--jobs", type=int, help="Processes side by side; the cores, at most 4, when left out."),
         click.option(
@@ -34,7 +44,7 @@ def _running(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("file", type=Path)
+@click.argument("file", type=PATH)
 @_running
 @common
 def run(file: Path, form: str, **options: Any) -> None:
@@ -54,7 +64,12 @@ def run(file: Path, form: str, **options: Any) -> None:
 @_running
 @common
 def demo(form: str, **options: Any) -> None:
-    """Run the whole line on the log that comes with recil: users, policies, their values, MLflow."""
+    """Run the whole line on the log that comes with recil: users, policies, their values, MLflow.
+
+    \b
+    recil demo
+    recil demo --set seeds=[0] --format json
+    """
     run_file(demo_file(), form, "recil demo", **options)
 
 
@@ -66,33 +81,46 @@ def run_file(
     work: Path,
     jobs: int | None,
     overrides: tuple[str, ...],
+    backend: str = "local",
 ) -> None:
     """Runs an experiment file and prints what it found. Fails when a part of it failed. command: as it was given."""
     from recil.config import load_experiment
 
     experiment = load_experiment(file, overrides)
     from recil.experiment import run_experiment
-    from recil.jobs import usable_cores
+    from recil.jobs import usable_cores, working_on
     from recil.report import report_files
+    from recil.track.links import charts_link
     from recil.track.store import resolve_store
 
+    if backend != "local" and jobs is not None:
+        raise InputError("--jobs", f"it is {backend} that decides how many units run at once", "leave --jobs out")
     jobs = min(usable_cores(), _MOST_JOBS) if jobs is None else jobs
     store = resolve_store(tracking_uri)
+    if backend != "local" and store.path is not None:
+        say(
+            f"runs are kept in the file {store.path}: machines that do not share it need the --tracking-uri of a server"
+        )
     report = functools.partial(report_files, command=with_overrides(command, overrides))
-    with ProgressBar() as progress:
+    with ending_politely(), ProgressBar() as progress, working_on(backend):
         result = run_experiment(experiment, store, work, jobs, progress, report)
     emit(form, result, result.table())
-    click.echo(f"report: {result.report}", err=True)
-    click.echo(f"MLflow: {result.link}", err=True)
+    say(f"report: {result.report}")
+    say(f"MLflow: {result.link}")
+    say(f"charts: {charts_link(result.link)}")
     if store.path is not None:
-        click.echo("served by: recil ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else ""), err=True)
+        say("served by: recil ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else ""))
     if result.failures:
-        state = click.get_current_context().find_object(State)
-        if state is not None and state.debug:
-            click.echo("\n".join(failure.trace for failure in result.failures.values()), err=True)
-        first, failure = next(iter(result.failures.items()))
-        more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
-        raise InputError(first, failure.message + more, "the finished parts are kept; run again to go on")
+        _say_failed(result.failures)
+
+
+def _say_failed(failures: Mapping[str, Failure]) -> NoReturn:
+    """The first of the parts that came to nothing, and how many more there are."""
+    if state().debug:
+        click.echo("\n".join(failure.trace for failure in failures.values()), err=True)
+    first, failure = next(iter(failures.items()))
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    raise InputError(first, failure.message + more, "the finished parts are kept; run again to go on")
 
 
 def with_overrides(command: str, overrides: tuple[str, ...]) -> str:

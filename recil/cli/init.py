@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recil.cli.logs import read
-from recil.cli.options import debug
+from recil.cli.options import PATH, manners, say
 from recil.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ _LONGEST_HORIZON = 50
 
 
 @click.command()
-@click.argument("log", type=Path)
-@click.option("--out", type=Path, default=Path("experiment.toml"), show_default=True, help="The file to write.")
+@click.argument("log", type=PATH)
+@click.option("--out", type=PATH, default=Path("experiment.toml"), show_default=True, help="The file to write.")
 @click.option("--name", help="The experiment's name; that of the log when left out.")
 @click.option("--reward", default="click", show_default=True, metavar="COLUMN", help="The column that is the reward.")
 @click.option("--log-format", metavar="NAME", help="Format of the log; found out when left out.")
-@debug
+@manners
 def init(log: Path, out: Path, name: str | None, reward: str, log_format: str | None) -> None:
     """Write an experiment file for the LOG, every choice with its reason beside it, and print its name.
 
@@ -51,7 +51,7 @@ def init(log: Path, out: Path, name: str | None, reward: str, log_format: str | 
         out.unlink()
         raise
     click.echo(str(out))
-    click.echo(f"next: recil run {out}", err=True)
+    say(f"next: recil run {out}")
 
 
 def experiment_text(log: SessionLog, path: str, name: str, reward: str, log_format: str | None) -> str:

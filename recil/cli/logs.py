@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from recil.cli.options import common, emit, seed
+from recil.cli.options import PATH, common, emit, seed
+from recil.cli.progress import Waiting
 from recil.errors import InputError
 
 
@@ -21,10 +22,10 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
     """How a log is read."""
     for option in (
         click.option(
-            "--quarantine", type=Path, metavar="FOLDER", help="Write sessions that break a rule there; go on."
+            "--quarantine", type=PATH, metavar="FOLDER", help="Write sessions that break a rule there; go on."
         ),
         click.option("--categorical", multiple=True, metavar="COLUMN", help="A column of numbers that are codes."),
-        click.option("--items", type=Path, metavar="FILE", help="The items table of a log that is a table."),
+        click.option("--items", type=PATH, metavar="FILE", help="The items table of a log that is a table."),
         click.option(
             "--reward", default="click", show_default=True, metavar="COLUMN", help="The column that is the reward."
         ),
@@ -48,35 +49,46 @@ def read(
     from recil.logs.read import read_log
 
     given = {"items": items, "categorical": categorical, "quarantine": quarantine}
-    return read_log(source, log_format, reward, **{name: value for name, value in given.items() if value})
+    with Waiting(f"reading {source}"):
+        return read_log(source, log_format, reward, **{name: value for name, value in given.items() if value})
 
 
 @log.command()
-@click.argument("source", type=Path)
+@click.argument("source", type=PATH)
 @_reading
 @common
 def check(source: Path, form: str, **options: Any) -> None:
-    """Read the log at SOURCE and say what is in it, or everything that is wrong with it."""
+    """Read the log at SOURCE and say what is in it, or everything that is wrong with it.
+
+    \b
+    recil log check my_log.csv
+    recil log check my_log.csv --items items.csv --reward bought --format json
+    """
     summary = read(source, **options).summary()
     emit(form, summary, summary.to_frame())
 
 
 @log.command("import")
-@click.argument("source", type=Path)
-@click.argument("folder", type=Path)
+@click.argument("source", type=PATH)
+@click.argument("folder", type=PATH)
 @_reading
 @common
 def import_(source: Path, folder: Path, form: str, **options: Any) -> None:
-    """Read the log at SOURCE and save it in FOLDER, in the form every command reads fastest."""
+    """Read the log at SOURCE and save it in FOLDER, in the form every command reads fastest.
+
+    \b
+    recil log import my_log.csv log
+    recil log import my_log.csv log --quarantine broken
+    """
     found = read(source, **options)
     found.save(folder)
     emit(form, found.summary(), found.summary().to_frame())
 
 
 @log.command()
-@click.argument("source", type=Path)
-@click.argument("train", type=Path)
-@click.argument("test", type=Path)
+@click.argument("source", type=PATH)
+@click.argument("train", type=PATH)
+@click.argument("test", type=PATH)
 @click.option("--by", type=click.Choice(["time", "session"]), default="time", show_default=True)
 @click.option("--share", default=0.2, show_default=True, help="What is held out.")
 @click.option("--at", type=int, help="Split at this time stamp instead of a share.")
@@ -86,7 +98,12 @@ def import_(source: Path, folder: Path, form: str, **options: Any) -> None:
 def split(
     source: Path, train: Path, test: Path, by: str, share: float, at: int | None, seed: int, form: str, **options: Any
 ) -> None:
-    """Split the log at SOURCE in two and save the parts in the folders TRAIN and TEST."""
+    """Split the log at SOURCE in two and save the parts in the folders TRAIN and TEST.
+
+    \b
+    recil log split my_log.csv train test
+    recil log split my_log.csv train test --by session --share 0.3
+    """
     if train.resolve() == test.resolve():
         raise InputError("recil log split", f"both parts would go to {train}", "give two folders")
     import pandas as pd
@@ -103,16 +120,20 @@ def split(
 
 
 @log.command()
-@click.argument("settings", type=Path)
-@click.argument("folder", type=Path)
+@click.argument("settings", type=PATH)
+@click.argument("folder", type=PATH)
 @common
 def generate(settings: Path, folder: Path, form: str) -> None:
-    """Write the log of a known world (SETTINGS, a TOML file) into FOLDER. The same settings give the same bytes."""
+    """Write the log of a known world (SETTINGS, a TOML file) into FOLDER. The same settings give the same bytes.
+
+    \b
+    recil log generate settings.toml made
+    """
     from recil.jobs import one_thread
     from recil.sim.generate import Truth, load_settings
 
     truth = Truth(load_settings(settings))
-    with one_thread():
+    with one_thread(), Waiting(f"simulating {truth.settings.sessions:,} sessions"):
         found = truth.log()
     found.save(folder)
     emit(form, found.summary(), found.summary().to_frame())

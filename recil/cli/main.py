@@ -1,7 +1,8 @@
-"""The command `recil`: its groups, and how it ends. 0 fine, 1 a gate failed, 2 bad input, 130 interrupted."""
+"""The command `recil`: its sections, and how it ends. 0 fine, 1 a gate failed, 2 bad input, 130 interrupted."""
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ from recil.cli.options import State
 from recil.cli.policies import compare, evaluate, simulate
 from recil.cli.promote import promote
 from recil.cli.report import report
+from recil.cli.sections import SectionedGroup
 from recil.cli.serve import serve, served
 from recil.cli.ui import ui
 from recil.cli.users import users
 from recil.errors import GateError, InputError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=SectionedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="recil", message="%(version)s")
 def cli() -> None:
     """A recommender-system simulator for recommenders trained by imitation.
@@ -30,15 +32,41 @@ def cli() -> None:
     \b
     recil demo                       the whole line on the log that comes with recil
     recil log check my_log.csv       what is in a log, and what is wrong with it
-    recil users fit LOG --out USERS  simulated users, and whether to believe them
+    recil init my_log.csv            an experiment file for it
     recil run experiment.toml        log to policies to what they are worth, in MLflow
-    recil report experiment.toml     a page on what it found: values, curves, what to conclude
     recil ui                         look at it
+
+    Answers go to standard output, all else to standard error. Exit codes: 0 fine, 1 a gate failed (a verdict, a card, a
+    promotion), 2 bad input, 130 interrupted. NO_COLOR is respected.
     """
 
 
-for command in (demo, run, report, log, users, evaluate, simulate, compare, promote, serve, served, init, doctor, ui):
-    cli.add_command(command)
+cli.add_sections(
+    {
+        "Experiments": {
+            demo: "The whole line on the log that comes with recil.",
+            init: "Write an experiment file for a log.",
+            run: "Run an experiment file and print the comparison.",
+            report: "Write the page on what an experiment has found.",
+            ui: "Serve the MLflow UI and print where to look.",
+        },
+        "Logs and users": {
+            log: "Check logs, import, split and generate them.",
+            users: "Fit users to a log; say whether to believe them.",
+        },
+        "Saved policies": {
+            evaluate: "What a policy is worth, by a log of another.",
+            simulate: "What a policy brings in a world.",
+            compare: "Hold policies against each other, paired.",
+        },
+        "In use": {
+            promote: "Make a policy the champion, if it is better.",
+            serve: "Serve a policy over HTTP.",
+            served: "Make a log out of what was served.",
+        },
+        "This machine": {doctor: "What is installed, and what would stop a run."},
+    }
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _say(state: State, error: object, code: int) -> int:
-    click.echo(f"recil: {error}", err=True)
+    name = "recil:" if os.environ.get("NO_COLOR") else click.style("recil:", fg="red", bold=True)
+    click.echo(f"{name} {error}", err=True)  # click takes the colour out where this is no terminal
     if state.debug:
         click.echo(traceback.format_exc(), err=True, nl=False)
     return code

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,17 +21,41 @@ if TYPE_CHECKING:
 
 @dataclass
 class State:
-    """What `main` must know of the options of the command it runs."""
+    """What `main` and what talks must know of the options of the command that runs."""
 
     debug: bool = False
+    quiet: bool = False
 
 
-def _debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+# A file or a folder; shells complete it, as they would not for a plain pathlib.Path.
+PATH = click.Path(path_type=Path)
+
+
+def state() -> State:
+    """That of the command that runs; the usual one outside of any."""
+    context = click.get_current_context(silent=True)
+    found = None if context is None else context.find_object(State)
+    return found or State()
+
+
+def _remember(context: click.Context, option: click.Parameter, value: bool) -> None:
     if context.obj is not None:
-        context.obj.debug = value
+        setattr(context.obj, str(option.name), value)
 
 
-debug = click.option("--debug", is_flag=True, expose_value=False, callback=_debug, help="Show tracebacks.")
+def manners(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--quiet and --debug, which every command takes."""
+    for name, meaning in (("--debug", "Show tracebacks."), ("--quiet", "Only the answer, and what is wrong.")):
+        command = click.option(name, is_flag=True, expose_value=False, callback=_remember, help=meaning)(command)
+    return command
+
+
+def say(text: str) -> None:
+    """A remark on standard error, unless --quiet was given."""
+    if not state().quiet:
+        click.echo(text, err=True)
+
+
 form = click.option(
     "--format",
     "form",
@@ -39,8 +67,8 @@ form = click.option(
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--format and --debug, which every command with an answer takes."""
-    return form(debug(command))
+    """--format, --quiet and --debug, which every command with an answer takes."""
+    return form(manners(command))
 
 
 tracking_uri = click.option(
@@ -52,6 +80,23 @@ def track_as(command: Callable[..., Any]) -> Callable[..., Any]:
     """--track and --tracking-uri, for commands that keep their answer in MLflow when asked to."""
     command = click.option("--track", metavar="NAME", help="Keep the answer in MLflow, in recil-NAME.")(command)
     return tracking_uri(command)
+
+
+@contextmanager
+def ending_politely() -> Iterator[None]:
+    """Within, SIGTERM, as batch systems send it, is an interrupt: what is open is closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def seed(command: Callable[..., Any]) -> Callable[..., Any]:

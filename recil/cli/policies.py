@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recil.cli.options import as_table, common, emit, seed, track_as
+from recil.cli.options import PATH, as_table, common, emit, say, seed, track_as
+from recil.cli.progress import Waiting
 from recil.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _on_log(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--state", metavar="COLUMN", help="The context column that is the state, for mis."),
         click.option("--category", metavar="COLUMN", help="The items' column that is their category, for mips."),
         click.option(
-            "--behaviour", type=Path, metavar="POLICY", help="A clone of the logging policy, from other sessions."
+            "--behaviour", type=PATH, metavar="POLICY", help="A clone of the logging policy, from other sessions."
         ),
         click.option("--reward", default="click", show_default=True, metavar="COLUMN"),
         click.option("--log-format", metavar="NAME", help="Format of the log; found out when left out."),
@@ -41,22 +42,22 @@ def _in_world(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--sessions", default=10_000, show_default=True, help="Simulated sessions."),
         click.option("--horizon", default=12, show_default=True, help="Most steps of a session with fitted users."),
-        click.option("--users", type=Path, metavar="FOLDER", help="Users fitted earlier, with the card beside them."),
+        click.option("--users", type=PATH, metavar="FOLDER", help="Users fitted earlier, with the card beside them."),
         click.option(
             "--fit",
-            type=Path,
+            type=PATH,
             metavar="LOG",
             help="Fit users to four fifths of this log's sessions, judge by the rest.",
         ),
-        click.option("--truth", type=Path, metavar="SETTINGS", help="The known world of a generated log."),
+        click.option("--truth", type=PATH, metavar="SETTINGS", help="The known world of a generated log."),
     ):
         command = option(command)
     return command
 
 
 @click.command()
-@click.argument("policy", type=Path)
-@click.argument("log", type=Path)
+@click.argument("policy", type=PATH)
+@click.argument("log", type=PATH)
 @click.option("--estimators", metavar="A,B", help="By name, as docs/evaluation.md lists them; the usual six without.")
 @click.option(
     "--require",
@@ -84,20 +85,25 @@ def evaluate(
     """What the saved POLICY is worth, estimated from a LOG that another policy wrote.
 
     The log must hold other sessions than those the policy learned from.
+
+    \b
+    recil evaluate better test.parquet
+    recil evaluate better test.parquet --behaviour clone --require caution
     """
     from recil.evaluate.on_log import evaluate as estimate
     from recil.evaluate.verdict import VERDICTS
     from recil.logs.read import read_log
     from recil.policies.storage import load
 
-    found = estimate(
-        load(policy),
-        read_log(log, log_format, reward),
-        behaviour=None if behaviour is None else load(behaviour),
-        estimators=None if estimators is None else [name.strip() for name in estimators.split(",")],
-        seed=seed,
-        **options,
-    )
+    with Waiting(f"estimating from {log}"):
+        found = estimate(
+            load(policy),
+            read_log(log, log_format, reward),
+            behaviour=None if behaviour is None else load(behaviour),
+            estimators=None if estimators is None else [name.strip() for name in estimators.split(",")],
+            seed=seed,
+            **options,
+        )
     emit(form, found, found.to_frame())
     metrics = {
         f"ope/{row.estimator}{end}": value
@@ -111,9 +117,9 @@ def evaluate(
 
 
 @click.command()
-@click.argument("policy", type=Path)
+@click.argument("policy", type=PATH)
 @_in_world
-@click.option("--out", type=Path, metavar="FOLDER", help="Save the sessions as a log there.")
+@click.option("--out", type=PATH, metavar="FOLDER", help="Save the sessions as a log there.")
 @seed
 @track_as
 @common
@@ -127,16 +133,22 @@ def simulate(
     form: str,
     **place: Any,
 ) -> None:
-    """What the saved POLICY brings in a known world (--truth), or with fitted users (--users, --fit)."""
+    """What the saved POLICY brings in a known world (--truth), or with fitted users (--users, --fit).
+
+    \b
+    recil simulate better --users users --horizon 20
+    recil simulate better --truth settings.toml --sessions 5000 --out simulated
+    """
     from recil.evaluate.simulate import simulate as simulated
     from recil.evaluate.simulate import simulated_value
     from recil.policies.storage import load
 
-    world, item_ids = _world(seed, **place)
-    loaded = load(policy)
-    value = simulated_value(loaded, world, sessions, seed)
-    if out is not None:
-        simulated(loaded, world, sessions, seed, item_ids).save(out)
+    with Waiting(f"simulating {sessions:,} sessions"):
+        world, item_ids = _world(seed, **place)
+        loaded = load(policy)
+        value = simulated_value(loaded, world, sessions, seed)
+        if out is not None:
+            simulated(loaded, world, sessions, seed, item_ids).save(out)
     frame = value.to_frame()
     emit(form, value, frame)
     metrics = {"sim/return": value.value, "sim/return_low": value.low, "sim/return_high": value.high}
@@ -146,7 +158,7 @@ def simulate(
 
 @click.command()
 @click.argument("policies", nargs=-1, required=True, metavar="[NAME=]POLICY...")
-@click.option("--log", type=Path, metavar="LOG", help="Compare on this log.")
+@click.option("--log", type=PATH, metavar="LOG", help="Compare on this log.")
 @click.option("--estimator", help="By name, as docs/evaluation.md lists them; the least refused without.")
 @_on_log
 @_in_world
@@ -165,7 +177,12 @@ def compare(
     form: str,
     **options: Any,
 ) -> None:
-    """Hold saved POLICIES against each other, paired: on one log (--log), or in one world (--truth, --users, --fit)."""
+    """Hold saved POLICIES against each other, paired: on one log (--log), or in one world (--truth, --users, --fit).
+
+    \b
+    recil compare clone better --log test.parquet
+    recil compare old=shop/2024 new=shop/2025 --users users
+    """
     from recil.evaluate.compare import compare as compared
     from recil.logs.read import read_log
     from recil.policies.storage import load
@@ -174,14 +191,15 @@ def compare(
     if (log is None) == all(place[name] is None for name in ("truth", "users", "fit")):
         raise InputError("recil compare", "it needs one log or one world", "give --log, --truth, --users or --fit")
     named = _named(policies)
-    source: Any = _world(seed, **place)[0] if log is None else read_log(log, log_format, reward)
-    found = compared(
-        {name: load(path) for name, path in named.items()},
-        source,
-        behaviour=None if behaviour is None else load(behaviour),
-        seed=seed,
-        **options,
-    )
+    with Waiting(f"comparing {len(named)} policies"):
+        source: Any = _world(seed, **place)[0] if log is None else read_log(log, log_format, reward)
+        found = compared(
+            {name: load(path) for name, path in named.items()},
+            source,
+            behaviour=None if behaviour is None else load(behaviour),
+            seed=seed,
+            **options,
+        )
     emit(form, found, found.to_frame())
     metrics = {f"compare/{row.policy}": row.value for row in found.rows if row.value == row.value}
     params = {"policies": list(policies), "log": log, "seed": seed, **place}
@@ -271,4 +289,4 @@ def _keep(
         writer.text(text + "\n", f"{stage}.txt")
         write_summary(writer, {stage: as_table(frame)}, {}, {})
     if writer.run_id is not None:
-        click.echo(f"MLflow: {run_link(store, experiment_id, writer.run_id)}", err=True)
+        say(f"MLflow: {run_link(store, experiment_id, writer.run_id)}")

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import click
 
-from recil.cli.options import common, emit, seed, tracking_uri
+from recil.cli.options import PATH, common, emit, seed, tracking_uri
+from recil.cli.progress import Waiting
 from recil.errors import GateError, InputError
 
 
@@ -15,12 +16,12 @@ from recil.errors import GateError, InputError
 @click.argument("source", metavar="RUN|MODEL|POLICY")
 @click.option("--name", required=True, help="The registered model, made when there is none.")
 @click.option("--to", "alias", default="champion", show_default=True, help="The alias to move.")
-@click.option("--log", type=Path, metavar="LOG", help="Judge on this log: other sessions than either learned from.")
+@click.option("--log", type=PATH, metavar="LOG", help="Judge on this log: other sessions than either learned from.")
 @click.option("--log-format", metavar="NAME", help="Format of the log; found out when left out.")
 @click.option("--reward", default="click", show_default=True, metavar="COLUMN")
-@click.option("--behaviour", type=Path, metavar="POLICY", help="A clone of the logging policy, from other sessions.")
-@click.option("--users", type=Path, metavar="FOLDER", help="Judge with users fitted earlier, by their card.")
-@click.option("--truth", type=Path, metavar="SETTINGS", help="Judge in the known world of a generated log.")
+@click.option("--behaviour", type=PATH, metavar="POLICY", help="A clone of the logging policy, from other sessions.")
+@click.option("--users", type=PATH, metavar="FOLDER", help="Judge with users fitted earlier, by their card.")
+@click.option("--truth", type=PATH, metavar="SETTINGS", help="Judge in the known world of a generated log.")
 @click.option("--horizon", default=12, show_default=True, help="Most steps of a session with fitted users.")
 @click.option("--sessions", default=10_000, show_default=True, help="Simulated sessions.")
 @click.option("--replicates", default=1000, show_default=True, help="Bootstrap samples behind an interval.")
@@ -71,7 +72,8 @@ def promote(
     else:
         judge, options["behaviour"] = _on_log(log, log_format, reward, behaviour)
     prepare_store(store := resolve_store(tracking_uri))
-    found = promoted(store, source, name, judge, alias, Gate(require, tuple(options.items())))
+    with Waiting(f"comparing {source} with the {alias}"):
+        found = promoted(store, source, name, judge, alias, Gate(require, tuple(options.items())))
 
     emit(form, found, _frame(found))
     if not found.holds:

@@ -9,16 +9,16 @@ from pathlib import Path
 import click
 
 from recil.cli.experiments import demo_file, with_overrides
-from recil.cli.options import debug, tracking_uri
+from recil.cli.options import PATH, manners, tracking_uri
 
 
 @click.command()
-@click.argument("file", type=Path, required=False)
-@click.option("--out", type=Path, metavar="FOLDER", help="Write the report there; into the work folder when left out.")
-@click.option("--work", type=Path, default=Path(".recil"), show_default=True, help="The work folder of the run.")
+@click.argument("file", type=PATH, required=False)
+@click.option("--out", type=PATH, metavar="FOLDER", help="Write the report there; into the work folder when left out.")
+@click.option("--work", type=PATH, default=Path(".recil"), show_default=True, help="The work folder of the run.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As the experiment was run.")
 @tracking_uri
-@debug
+@manners
 def report(
     file: Path | None, out: Path | None, work: Path, overrides: tuple[str, ...], tracking_uri: str | None
 ) -> None:

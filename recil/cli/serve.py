@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
 from typing import Any
 
 import click
 
-from recil.cli.options import common, debug, emit, tracking_uri
+from recil.cli.options import PATH, common, emit, ending_politely, manners, say, tracking_uri
 
 _SOURCE = "POLICY|MODEL"
 
@@ -22,11 +20,11 @@ _SOURCE = "POLICY|MODEL"
 @click.option("--greedy", is_flag=True, help="The most probable items, not drawn ones, where a request does not say.")
 @click.option("--seed", default=0, show_default=True, help="Drawn slates follow from it, the session and the step.")
 @click.option(
-    "--log", type=Path, metavar="FILE", help="Append what is served, a CSV table, and keep rewards beside it."
+    "--log", type=PATH, metavar="FILE", help="Append what is served, a CSV table, and keep rewards beside it."
 )
-@click.option("--like", type=Path, metavar="LOG", help="A log that names the categories of the policy's columns.")
+@click.option("--like", type=PATH, metavar="LOG", help="A log that names the categories of the policy's columns.")
 @tracking_uri
-@debug
+@manners
 def serve(
     source: str,
     port: int,
@@ -54,21 +52,20 @@ def serve(
     draw = "greedy" if greedy else "sample"
     server = PolicyServer(policy, ServeConfig(host, port, k, draw, seed, log, source))  # type: ignore[arg-type]
     click.echo(server.address)
-    click.echo(f"policy {policy.version} ({policy.kind}, {len(policy.item_ids):,} items), slates: {draw}", err=True)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
+    say(f"policy {policy.version} ({policy.kind}, {len(policy.item_ids):,} items), slates: {draw}")
     try:
-        server.serve()
+        with ending_politely():
+            server.serve()
     except KeyboardInterrupt:
-        click.echo("ended", err=True)
+        say("ended")
 
 
 @click.command()
-@click.argument("file", type=Path)
+@click.argument("file", type=PATH)
 @click.argument("source", metavar=_SOURCE)
-@click.argument("folder", type=Path)
-@click.option("--rewards", type=Path, metavar="FILE", help="What it brought; the table beside FILE when left out.")
-@click.option("--like", type=Path, metavar="LOG", help="A log that names the categories of the policy's columns.")
+@click.argument("folder", type=PATH)
+@click.option("--rewards", type=PATH, metavar="FILE", help="What it brought; the table beside FILE when left out.")
+@click.option("--like", type=PATH, metavar="LOG", help="A log that names the categories of the policy's columns.")
 @tracking_uri
 @common
 def served(
@@ -78,6 +75,9 @@ def served(
 
     It has the exact propensities of what was shown, so that any policy can be evaluated on it. The policy supplies the
     catalogue and the columns.
+
+    \b
+    recil served served.csv models:/shop@champion log
     """
     from recil.track.serve_log import served_log
 
@@ -104,8 +104,3 @@ def _policy(source: str, tracking_uri: str | None, like: Path | None) -> Any:
     prepare_store(store)
     with policy_at(source, store) as folder:
         return ServedPolicy.load(folder, named_by)
-
-
-def _interrupt(*_: object) -> None:
-    """A polite request to end is an interrupt: what waits is answered and the log is closed."""
-    raise KeyboardInterrupt

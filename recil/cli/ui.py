@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from recil.cli.options import debug, tracking_uri
+from recil.cli.options import ending_politely, manners, tracking_uri
 from recil.errors import InputError
 
 
@@ -17,9 +17,14 @@ from recil.errors import InputError
 @click.option("--port", default=5000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @tracking_uri
-@debug
+@manners
 def ui(port: int, host: str, tracking_uri: str | None) -> None:
-    """Serve the MLflow UI and print where to look. Ctrl-C ends it."""
+    """Serve the MLflow UI and print where to look. Ctrl-C ends it.
+
+    \b
+    recil ui
+    recil ui --port 5001 --tracking-uri sqlite:///elsewhere/mlflow.db
+    """
     from recil.track.store import prepare_store, resolve_store
 
     store = resolve_store(tracking_uri)
@@ -37,8 +42,10 @@ def ui(port: int, host: str, tracking_uri: str | None) -> None:
     environment.pop("MLFLOW_TRACKING_URI", None)
     server = subprocess.Popen(command, env=environment)
     try:
-        code = server.wait()
+        with ending_politely():
+            code = server.wait()
     except KeyboardInterrupt:
+        server.terminate()  # at a terminal Ctrl-C has reached it, too; else nobody has told it
         server.wait()
         return
     if code:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from recil.cli.logs import read
-from recil.cli.options import common, emit, seed
-from recil.cli.progress import ProgressBar
+from recil.cli.options import PATH, common, emit, say, seed
+from recil.cli.progress import ProgressBar, Waiting
 from recil.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @users.command()
-@click.argument("log", type=Path)
-@click.option("--out", type=Path, required=True, metavar="FOLDER", help="Save the users and their card there.")
+@click.argument("log", type=PATH)
+@click.option("--out", type=PATH, required=True, metavar="FOLDER", help="Save the users and their card there.")
 @click.option("--types", type=click.IntRange(1), help="Latent kinds of user; 6 when left out.")
 @click.option("--epochs", type=click.IntRange(1), help="Most passes over the sessions; 40 when left out.")
 @click.option(
@@ -75,6 +75,10 @@ def fit(
     """Fit users to the LOG, save them with their card on its held-out part, and fail where the card refuses them.
 
     Refused users are saved all the same: their card says what is wrong.
+
+    \b
+    recil users fit my_log.csv --out users
+    recil users fit my_log.csv --out users --members 5 --jobs 2
     """
     from recil.sim.card import validate as judge
     from recil.sim.user_config import UserConfig
@@ -97,11 +101,11 @@ def fit(
 
 
 @users.command()
-@click.argument("folder", type=Path)
-@click.argument("log", type=Path)
-@click.option("--shift", type=Path, metavar="LOG", help="A log of another policy: do the users hold for it, too?")
+@click.argument("folder", type=PATH)
+@click.argument("log", type=PATH)
+@click.option("--shift", type=PATH, metavar="LOG", help="A log of another policy: do the users hold for it, too?")
 @click.option(
-    "--report", type=Path, metavar="FOLDER", help="Save the card there; in the users' own folder, it is theirs."
+    "--report", type=PATH, metavar="FOLDER", help="Save the card there; in the users' own folder, it is theirs."
 )
 @_reading
 @seed
@@ -119,6 +123,10 @@ def validate(
     """Say whether the users in FOLDER can be believed on the sessions in LOG, and fail where they cannot.
 
     LOG must hold other sessions than those the users were fitted to, over the same catalogue.
+
+    \b
+    recil users validate users next_week.csv
+    recil users validate users next_week.csv --shift of_another_policy.csv --report pages
     """
     from recil.logs.align import align
     from recil.sim.card import validate as judge
@@ -126,9 +134,12 @@ def validate(
 
     fitted, held_out = load_users(folder), read(log, log_format, reward)
     reference = _reference_beside(folder)
-    cards = {"held-out": judge(fitted, held_out, reference=reference, seed=seed)}
+    with Waiting(f"judging the users by {log}"):
+        cards = {"held-out": judge(fitted, held_out, reference=reference, seed=seed)}
     if shift is not None:
-        cards["shift"] = judge(fitted, align(read(shift, log_format, reward), held_out), reference=reference, seed=seed)
+        shifted = align(read(shift, log_format, reward), held_out)
+        with Waiting(f"judging the users by {shift}"):
+            cards["shift"] = judge(fitted, shifted, reference=reference, seed=seed)
     learned = _transfer(lambda: _halves(held_out, seed), fitted, seed)
     if report is not None:
         for name, card in cards.items():
@@ -209,7 +220,7 @@ def _transfer(parts: Callable[[], tuple[SessionLog, SessionLog]], users: UserMod
     try:
         return transfer(*parts(), users, seed=seed)
     except InputError as error:
-        click.echo(f"recil: not measured: {error}", err=True)
+        say(f"not measured: {error}")
         return None
 
 

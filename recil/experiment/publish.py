@@ -10,7 +10,10 @@ from recil.config import method_settings
 from recil.experiment.data import kept_log
 from recil.experiment.plan import Setting, Unit, method_of
 from recil.track.find import adopted_run
+from recil.track.model_fetch import SAVED_POLICIES
 from recil.track.run import RunWriter
+from recil.track.serve_columns import Columns
+from recil.track.view import share_view
 
 
 def begin(setting: Setting, unit: Unit, folder: Path) -> RunWriter:
@@ -40,9 +43,24 @@ def publish(setting: Setting, unit: Unit, judged: Mapping[str, Any], metrics: Ma
         writer.replay(setting.policy(unit.policy_key) / "metrics.jsonl")
         writer.metrics(metrics)
         writer.tags({"recil.policy": str(setting.policy(unit.policy_key) / "policy")})
+        _policy(setting, unit, writer)
         if "warrant" in judged:
             writer.tags({"sim.verdict": judged["warrant"]["verdict"]})
         writer.json(judged, "judged.json")
+
+
+def _policy(setting: Setting, unit: Unit, writer: RunWriter) -> None:
+    """The policy goes with its run, so that it can be promoted and served where this work folder is not.
+
+    As files, which costs milliseconds: MLflow takes most of a second to make a model of them, after seconds of imports.
+    `recil promote` makes the model, of the one policy in many that is worth it.
+    """
+    folder = setting.policy(unit.policy_key) / "policy"
+    if not folder.is_dir():
+        return  # the logged recommender is known, not made
+    if Columns.beside(folder) is None:
+        Columns.of_log(kept_log(setting.data(setting.train))).save(folder)
+    writer.file(folder, SAVED_POLICIES)
 
 
 def publish_card(setting: Setting, writer: RunWriter) -> None:
@@ -56,7 +74,8 @@ def summary_key(setting: Setting) -> str:
 
 
 def begin_summary(setting: Setting) -> RunWriter:
-    """The summary run: the one `mlflow run` has begun, else one for each sweep."""
+    """The summary run: the one `mlflow run` has begun, else one for each sweep. The view of the charts is its, too."""
+    share_view(setting.store, setting.experiment_id, setting.tags["recil.sweep"])
     adopted = adopted_run(setting.store)
     tags = dict(setting.tags) | {"recil.method": "summary", "recil.stage": "summary"}
     run_id = None if adopted is None else adopted.run_id

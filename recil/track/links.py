@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recil.track.store import Store
+from recil.track.view import VIEW
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 
@@ -14,6 +15,11 @@ def _base(store: Store) -> str:
 def runs_link(store: Store, experiment_id: str) -> str:
     """The runs of an experiment in the training view. For a store that is no server: where `recil ui` serves it."""
     return f"{_base(store)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def charts_link(runs: str) -> str:
+    """The ready-made view of the charts (`recil.track.view`), out of the link to the runs."""
+    return f"{runs}&viewStateShareKey={VIEW}&compareRunsMode=CHART"
 
 
 def run_link(store: Store, experiment_id: str, run_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from recil.track.model_store import on_store
 from recil.track.store import Store, connect
 
 _ADDRESSES = ("models:/", "runs:/")
+SAVED_POLICIES = "saved"  # the folder among a run's artifacts that its policy's folder is in, before it is a model
 
 
 def is_address(source: str) -> bool:
@@ -50,6 +52,19 @@ def _download(source: str, store: Store, place: str) -> Path:
         first = str(error).strip().splitlines()[0]
         remedy = "check the name; `recil promote` sets aliases, and --tracking-uri names another store"
         raise InputError(source, f"not found in {store.uri} ({first})", remedy) from error
+
+
+def saved_in_run(store: Store, run_id: str) -> str | None:
+    """The address of the policy that lies as plain files among this run's artifacts; None where none does."""
+    folder = f"{SAVED_POLICIES}/policy"
+    found = connect(store.uri).list_artifacts(run_id, folder)
+    return f"runs:/{run_id}/{folder}" if any(Path(file.path).name == POLICY.description for file in found) else None
+
+
+def run_of_saved(address: str) -> str | None:
+    """The run behind an address of `saved_in_run`; None for any other."""
+    found = re.fullmatch(rf"runs:/([^/]+)/{SAVED_POLICIES}/policy", address)
+    return None if found is None else found[1]
 
 
 def model_of_run(store: Store, run_id: str) -> str | None:

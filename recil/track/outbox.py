@@ -43,14 +43,18 @@ class RunAddress:
     run_id: str | None = None
     key: str = field(default_factory=lambda: uuid4().hex)
 
-    def found_or_created(self, client: MlflowClient) -> tuple[RunAddress, bool]:
-        """The same address with its run, the one of this key if there is one; and whether it was created."""
+    def found_or_created(self, client: MlflowClient) -> tuple[RunAddress, bool, bool]:
+        """The same address with its run, the one of this key if there is one.
+
+        And whether it was created, and whether it is open and has these tags: then there is nothing to begin.
+        """
         if self.run_id is not None:
-            return self, False
+            return self, False, False
         mark = {"recil.key": self.key}
         found = client.search_runs([self.experiment_id], f"tags.`recil.key` = '{self.key}'", max_results=1)
         run = found[0] if found else client.create_run(self.experiment_id, self.started, self.tags | mark, self.name)
-        return replace(self, run_id=run.info.run_id), not found
+        begun = run.info.status == "RUNNING" and self.tags.items() <= run.data.tags.items()
+        return replace(self, run_id=run.info.run_id), not found, not found or begun
 
     @property
     def folder_name(self) -> str:
@@ -68,7 +72,7 @@ class Outbox:
         self.folder = folder / address.folder_name
         self.refused = 0
         self._client: MlflowClient | None = None
-        self.created = False
+        self.created = self._begun = False
         self._pause = 0.0
         self._not_before = 0.0
         self._held, self._holds = ExitStack(), False
@@ -123,8 +127,11 @@ class Outbox:
             if self._client is None:
                 self._client = connect(self.address.store)
             if self.address.run_id is None:
-                self.address, self.created = self.address.found_or_created(self._client)
-            send(self._client, str(self.address.run_id), entry, files, self.created)
+                self.address, self.created, self._begun = self.address.found_or_created(self._client)
+            if "begin" in entry and self._begun:
+                self._begun = False
+            else:
+                send(self._client, str(self.address.run_id), entry, files, self.created)
         except Exception as error:
             if is_away(error):
                 self._wait(error)
@@ -169,7 +176,7 @@ class Outbox:
             return entry
         copy = Path("files") / uuid4().hex / original.name
         (self.folder / copy).parent.mkdir(parents=True)
-        shutil.copy2(original, self.folder / copy)
+        (shutil.copytree if original.is_dir() else shutil.copy2)(original, self.folder / copy)
         return {"artifact": entry["artifact"] | {"file": copy.as_posix()}}
 
 

@@ -18,7 +18,7 @@ from recil.logs.session_log import SessionLog
 from recil.policies.environment import Environment
 from recil.policies.protocol import Policy
 from recil.track.model import log_policy
-from recil.track.model_fetch import is_address, model_of_run, policy_at
+from recil.track.model_fetch import is_address, model_of_run, policy_at, run_of_saved, saved_in_run
 from recil.track.model_store import on_store
 from recil.track.run import RunWriter
 from recil.track.serve import ServedPolicy
@@ -156,9 +156,9 @@ def _address(store: Store, source: str) -> str:
     """Where the policy itself is: a logged model, or a folder."""
     if is_address(source) or Path(source).is_dir():
         return source
-    logged = model_of_run(store, source)
-    if logged is not None:
-        return logged
+    found = model_of_run(store, source) or saved_in_run(store, source)
+    if found is not None:
+        return found
     folder = connect(store.uri).get_run(source).data.tags.get("recil.policy", "")
     if folder and Path(folder).is_dir():
         return folder
@@ -194,7 +194,10 @@ def _registered(
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get("recil.policy_version") == policy.version:
             return str(version.version)
-    if not is_address(uri):
+    run_id = run_of_saved(uri)
+    if run_id is not None:  # the model belongs to the run that made the policy
+        uri = log_policy(store, run_id, folder).uri
+    elif not is_address(uri):
         experiment = ensure_experiment(store, f"recil-{name}")
         with RunWriter(store, experiment, "promote", spool, {"recil.stage": "promote"}) as run:
             run.flush()

@@ -125,7 +125,7 @@ class RunWriter:
         self._artifact(file, lambda path: figure.savefig(path, dpi=120, bbox_inches="tight"))
 
     def file(self, path: Path, folder: str | None = None) -> None:
-        """A file of one's own as an artifact, in `folder`."""
+        """A file, or a folder with what is in it, as an artifact in `folder`."""
         self._outbox.put([{"artifact": {"file": str(Path(path).resolve()), "folder": folder}}])
 
     def dataset(self, log: SessionLog, name: str, context: str, source: str | Path) -> None:

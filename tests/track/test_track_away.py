@@ -45,6 +45,11 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_once(double, tmp_
         for step in range(1, 6):
             run.metrics({"clone/nll": 5.0 - step}, step)
         run.text("written while away", "notes/note.md")
+        folder = tmp_path / "policy"
+        folder.mkdir()
+        (folder / "weights").write_text("1 2 3")
+        run.file(folder, "saved")
+        (folder / "weights").unlink()  # what was there when it was logged is what is sent
         run.dataset(small_log, "small", "train", "small.csv")
         assert run.waiting
         assert double.runs[run.run_id]["metrics"] == [("clone/nll", 5.0, 0)]
@@ -57,6 +62,7 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_once(double, tmp_
     assert (stored["status"], stored["params"]) == ("FINISHED", {"clone.lr": "0.1"})
     assert stored["datasets"] == [small_log.digest[:36]]
     assert (tmp_path / "artifacts" / run.run_id / "notes" / "note.md").read_text() == "written while away"
+    assert (tmp_path / "artifacts" / run.run_id / "saved" / "policy" / "weights").read_text() == "1 2 3"
     assert len(double.runs) == 1
     assert capsys.readouterr().out == ""  # standard output is for data
     assert not list((tmp_path / "spool").iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -180,3 +181,24 @@ def test_other_catalogues_and_names_are_refused(store, offer, tmp_path):
     for name, alias, place in (("a/b", "champion", "--name"), ("a", "v1", "--to"), ("a", "latest", "--to")):
         with pytest.raises(InputError, match=place):
             promote(store, folder, name, log, alias)
+
+
+def test_a_run_whose_policy_lies_there_as_files_gets_the_model_when_it_is_promoted(store, offer, tmp_path):
+    folder = save_choice(tmp_path / "policy", 0.1, 0.3, 0.6)
+    with RunWriter(store, ensure_experiment(store, "recil-x"), "clone-0", tmp_path / "spool") as run:
+        run.tags({"recil.policy": "/another/machine/policy"})
+        run.file(folder, "saved")
+    version = ServedPolicy.load(folder).version
+    shutil.rmtree(folder)
+    client = MlflowClient(store.uri)
+    assert client.search_logged_models(["1"]) == []  # files alone: cheap
+    assert offer(source=run.run_id).moved and served_version(store) == version
+    (model,) = client.search_logged_models([client.get_run(run.run_id).info.experiment_id])
+    assert model.source_run_id == run.run_id and client.get_run(run.run_id).info.status == "FINISHED"
+    registered = client.get_model_version_by_alias("machines", "champion")
+    assert registered.run_id == run.run_id and registered.source == f"models:/{model.model_id}"
+    assert offer(source=run.run_id).holds and len(client.search_model_versions("name = 'machines'")) == 1
+    with RunWriter(store, ensure_experiment(store, "recil-x"), "empty", tmp_path / "spool") as bare:
+        pass
+    with pytest.raises(InputError, match="this run logged no policy"):
+        offer(source=bare.run_id)

@@ -78,9 +78,9 @@ def _begin(address: str, barrier, answers) -> None:
 def test_processes_that_meet_a_missing_store_together_make_one_sound_store(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store"])
-    barrier, answers = context.Barrier(6), context.Queue()
+    barrier, answers = context.Barrier(8), context.Queue()
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    workers = [context.Process(target=_begin, args=(address, barrier, answers)) for _ in range(6)]
+    workers = [context.Process(target=_begin, args=(address, barrier, answers)) for _ in range(8)]
     for worker in workers:
         worker.start()
     run_ids = [answers.get(timeout=120) for _ in workers]
