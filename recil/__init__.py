@@ -71,10 +71,18 @@ _HOMES = {
     "td_values": "recil.train.values",
     "monte_carlo_values": "recil.train.values",
     "ValueConfig": "recil.train.values",
+    "choose_estimator": "recil.evaluate",
+    "slope": "recil.evaluate",
+    "tuned": "recil.evaluate",
+    "propensity_calibration": "recil.evaluate",
 }
 
 if TYPE_CHECKING:
     from recil.errors import InputError as InputError
+    from recil.evaluate import choose_estimator as choose_estimator
+    from recil.evaluate import propensity_calibration as propensity_calibration
+    from recil.evaluate import slope as slope
+    from recil.evaluate import tuned as tuned
     from recil.evaluate.compare import Comparison as Comparison
     from recil.evaluate.compare import compare as compare
     from recil.evaluate.compare import rank as rank

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from recil.errors import InputError
-from recil.jobs import Failure, run_units, usable_cores
+from recil.jobs import Failure, run_units, usable_cores, working_on
 
 
 def _sum(seed: int) -> tuple[float, int]:
@@ -67,6 +71,94 @@ def test_the_number_of_processes_is_checked():
     with pytest.raises(InputError, match="--jobs: 0"):
         list(run_units(_fragile, [0], jobs=0))
     assert usable_cores() >= 1
+
+
+class RayDouble:
+    """As much of Ray as `recil.jobs` uses: units are pickled, run when they are asked for, last one first."""
+
+    def __init__(self) -> None:
+        self.began, self.ended, self.cancelled, self.settings = 0, 0, [], {}
+
+    def is_initialized(self) -> bool:
+        return self.began > self.ended
+
+    def init(self, **settings) -> None:
+        self.began, self.settings = self.began + 1, settings
+
+    def shutdown(self) -> None:
+        self.ended += 1
+
+    def remote(self, **_):
+        def wrap(function):
+            return SimpleNamespace(remote=lambda *arguments: RayTask(pickle.dumps((function, arguments))))
+
+        return wrap
+
+    def wait(self, tasks, num_returns):
+        return [tasks[-1]], tasks[:-1]
+
+    def get(self, task):
+        function, arguments = pickle.loads(task.sent)
+        if arguments[-1] == 3:
+            raise RuntimeError("WorkerCrashedError: the machine is gone")
+        return function(*arguments)
+
+    def cancel(self, task, force) -> None:
+        self.cancelled.append(task)
+
+
+@dataclass(frozen=True, eq=False)
+class RayTask:
+    sent: bytes
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    double = RayDouble()
+    monkeypatch.setitem(sys.modules, "ray", double)
+    monkeypatch.setattr("recil.jobs.find_spec", lambda name: True)
+    return double
+
+
+def test_a_cluster_gives_what_this_process_gives_and_accounts_for_every_unit(ray):
+    alone = dict(run_units(_sum, range(3)))
+    with working_on("ray"):
+        assert dict(run_units(_sum, range(3))) == alone
+        results = dict(run_units(_fragile, [0, 1, 2, 3, 4]))
+    assert (results[0], results[4]) == (0, 4)
+    assert results[1].bad_input and results[1].message == "log: row 7 -> mend it"
+    assert "the machine is gone" in results[3].message and not results[3].bad_input
+    assert (ray.began, ray.ended, ray.cancelled) == (2, 2, [])
+    assert "MALLOC_TRIM_THRESHOLD_" in ray.settings["runtime_env"]["env_vars"]
+    assert dict(run_units(_sum, range(2), jobs=1)) == {seed: alone[seed] for seed in range(2)}
+    assert ray.began == 2, "outside of `working_on` nothing goes to the cluster"
+
+
+def test_an_interrupt_cancels_what_the_cluster_still_has(ray):
+    with working_on("ray"), pytest.raises(KeyboardInterrupt):
+        for number, _ in enumerate(run_units(_fragile, [0, 4, 5])):
+            if number == 0:
+                ray.wait = _interrupted
+    assert len(ray.cancelled) == 2 and ray.ended == 1
+
+
+def _interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_cluster_that_others_have_joined_is_left_running(ray):
+    ray.init()
+    with working_on("ray"):
+        assert dict(run_units(_fragile, [0])) == {0: 0}
+    assert ray.is_initialized()
+
+
+def test_a_backend_that_is_not_there_is_said():
+    with pytest.raises(InputError, match="give one of local, ray"), working_on("dask"):
+        pass
+    if find_spec("ray") is None:
+        with pytest.raises(InputError, match=r"pip install 'recil\[ray\]'"), working_on("ray"):
+            pass
 
 
 _PROGRAM = """

@@ -4,28 +4,41 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from recil.evaluate.choose import Choice, choose_estimator
 from recil.evaluate.compare import Comparison, Difference, compare, paired_over_seeds
 from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates
 from recil.evaluate.estimators import ESTIMATORS, Estimator
+from recil.evaluate.log_checks import LogCheck, LogLimits, check_log
 from recil.evaluate.on_log import evaluate
+from recil.evaluate.propensities import Calibration, propensity_calibration
 from recil.evaluate.simulate import SimulatedValue, simulate, simulated_value
+from recil.evaluate.slope import slope, tuned
 from recil.evaluate.verdict import Thresholds
 
 __all__ = [
     "ESTIMATORS",
     "PREFERENCE",
+    "Calibration",
+    "Choice",
     "Comparison",
     "Difference",
     "Estimate",
     "Estimates",
     "Estimator",
+    "LogCheck",
+    "LogLimits",
     "SimulatedValue",
     "Thresholds",
+    "check_log",
+    "choose_estimator",
     "compare",
     "evaluate",
     "paired_over_seeds",
+    "propensity_calibration",
     "simulate",
     "simulated_value",
+    "slope",
+    "tuned",
 ]
 
 

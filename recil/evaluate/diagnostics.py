@@ -31,6 +31,7 @@ class Diagnostics:
     capped_share        share of weights that the cap changed
     unseen_share        share of the target's items that stand nowhere in the log; nan where it plays no part
     fitted_propensities the propensities come from a fitted policy, not from the log
+    between_fits        standard deviation of the estimate between several fitted policies; nan where there is one
     shrunk_share        share of all weight that the estimator shrinks away
     lost_of_width       value shrunk away with no model in its place, in half widths of the interval
     model_alone         no weight is used at all: a fitted model answers
@@ -55,6 +56,7 @@ class Diagnostics:
     bias_of_width: float = 0.0
     bias_error: float = 0.0
     supposes: str = ""
+    between_fits: float = math.nan
 
     @property
     def ess_share(self) -> float:

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
-from recil.evaluate.bootstrap import percentile_interval
+from recil.evaluate.bootstrap import corrected_interval
 from recil.evaluate.diagnostics import Diagnostics
+from recil.evaluate.propensities import Calibration, widened
 from recil.evaluate.verdict import VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -30,12 +32,23 @@ class Interval(NamedTuple):
     high: float
 
 
+def interval_of(values: Tensor, confidence: float, between: float = math.nan, models: int = 1) -> Interval:
+    """From the estimate and its replicates, [R+1], and its deviation between several models of the propensities.
+
+    A replicate that took no session is 0 / 0; such and other undefined ones are left out.
+    """
+    value = float(values[0])
+    bounds = corrected_interval(value, values[1:], confidence)
+    return Interval(value, *widened(value, bounds, between, models, confidence))
+
+
 @dataclass(frozen=True)
 class Estimate:
     """One estimator's answer. value, low and high are nan when it is refused; `raw` has them all the same.
 
     replicates  [R], the bootstrap's
     target      False where it is the logging policy's own value
+    models      fitted policies that supplied propensities in turn, 1 for none or one
     """
 
     estimator: str
@@ -45,6 +58,7 @@ class Estimate:
     diagnostics: Diagnostics
     replicates: Tensor = field(repr=False, compare=False)
     target: bool = True
+    models: int = 1
 
     @property
     def refused(self) -> bool:
@@ -71,7 +85,10 @@ class Estimate:
 
         nan where the estimate is refused.
         """
-        return math.nan if self.refused else percentile_interval(self.replicates, 2.0 * confidence - 1.0)[0]
+        if self.refused:
+            return math.nan
+        values = torch.cat([torch.tensor([self.raw.value], dtype=self.replicates.dtype), self.replicates])
+        return interval_of(values, 2.0 * confidence - 1.0, self.diagnostics.between_fits, self.models).low
 
 
 @dataclass(frozen=True)
@@ -81,12 +98,14 @@ class Estimates:
     rows         one per estimator, in the order asked for
     confidence   of the intervals
     sessions, impressions  evaluated on: sessions, items shown
+    propensities calibration of the fitted policy that supplied them; None where the log has its own, or it cannot tell
     """
 
     rows: tuple[Estimate, ...]
     confidence: float
     sessions: int
     impressions: int
+    propensities: Calibration | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Estimate]:
         return iter(self.rows)
@@ -127,6 +146,8 @@ class Estimates:
         lines = [head, *(_line(row, width) for row in self.rows)]
         shown = f"{self.sessions:,} sessions, {self.impressions:,} items shown; reward per session"
         lines.append(f"{shown}, {self.confidence:.0%} intervals")
+        if self.propensities is not None:
+            lines.append(str(self.propensities))
         return "\n".join(lines + reasons_below((row.estimator, row.verdict, row.reasons) for row in self.rows))
 
 

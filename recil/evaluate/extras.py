@@ -63,12 +63,7 @@ class Look:
 
     def starts(self, model: RewardModel) -> Tensor:
         """[B, 1, F], the mean value of the target's own first slates by the model of every fold."""
-        happened = self.history.happened[:, :1]
-        by_fold = []
-        for fold in range(len(model.ahead)):
-            same = torch.full_like(self.fold, fold)
-            by_fold.append(torch.stack([model.value(slates[:, :1], happened, same) for slates in self.own]).mean(0))
-        return torch.stack(by_fold, 2)
+        return torch.stack([model.starts(slates[:, 0]) for slates in self.own]).mean(0)[:, None]
 
     def expected(self, model: RewardModel) -> Tensor:
         """[B, T], the mean value of the target's own slates, discounted."""

@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from recil.evaluate.bootstrap import check_confidence, percentile_interval
+from recil.evaluate.bootstrap import check_confidence
 from recil.evaluate.diagnostics import Diagnostics, diagnose
-from recil.evaluate.estimates import Estimate, Estimates, Interval
+from recil.evaluate.estimates import Estimate, Estimates, Interval, interval_of
 from recil.evaluate.estimators import Estimator, find, find_all
 from recil.evaluate.pass_over import PassConfig, Unseen, pass_over
+from recil.evaluate.propensities import behaviours_of, over_behaviours, propensity_calibration
+from recil.evaluate.scoring import WholeCatalogue
 from recil.evaluate.sums import SessionSums
 from recil.evaluate.verdict import Thresholds, judge
 from recil.logs.session_log import SessionLog
@@ -23,7 +26,7 @@ def evaluate(
     policy: Policy,
     log: SessionLog,
     *,
-    behaviour: Policy | None = None,
+    behaviour: Policy | Sequence[Policy] | None = None,
     estimators: Sequence[str | Estimator] | None = None,
     gamma: float = 1.0,
     replicates: int = 1000,
@@ -37,12 +40,13 @@ def evaluate(
     """The policy's value J, its expected discounted reward per session, by several estimators from one pass.
 
     log         sessions that the policy was not trained on
-    behaviour   the logging policy as cloned from other sessions; used only where the log has no propensities of its own
+    behaviour   the logging policy as cloned from other sessions; used only where the log has no propensities itself.
+                Several clones (of bootstraps, folds or seeds; five or more): the interval has what differs between them
     estimators  out of TABLE by name ("cips(5)": with its knob at 5), or your own; those of ESTIMATORS when None
     state, category  the context column that is the state, for mis; the items' column that is their category, for mips
     cap         on the weight w_{0:t} itself; it trades variance for bias and is counted in the verdict
-    Intervals are session bootstraps (percentiles of `replicates` recomputed estimates). Raises InputError for a log
-    without sessions or without propensities, and for options that mean nothing.
+    Intervals are session bootstraps: `replicates` recomputed estimates, their percentiles corrected for skewness.
+    Raises InputError for a log without sessions or without propensities, and for options that mean nothing.
     """
     asked = find_all(estimators)
     check_confidence(confidence)
@@ -56,8 +60,9 @@ def evaluate(
         state=state,
         category=category,
     )
-    sums, unseen = pass_over({"policy": policy}, log, behaviour, config)["policy"]
-    return estimates_of(
+    behaviours = behaviours_of(behaviour, log)
+    (sums, unseen), *others = (pass_over({"policy": policy}, log, one, config)["policy"] for one in behaviours)
+    estimates = estimates_of(
         sums,
         unseen,
         asked,
@@ -66,7 +71,11 @@ def evaluate(
         impressions=log.impressions,
         fitted_propensities=log.propensity is None,
         thresholds=thresholds,
+        others=[other for other, _ in others],
     )
+    if log.propensity is None and isinstance(behaviours[0], WholeCatalogue):
+        return replace(estimates, propensities=propensity_calibration(log, behaviours[0]))
+    return estimates
 
 
 def estimates_of(
@@ -79,19 +88,26 @@ def estimates_of(
     impressions: int,
     fitted_propensities: bool = False,
     thresholds: Thresholds | None = None,
+    others: Sequence[SessionSums] = (),
 ) -> Estimates:
-    """Values, intervals and verdicts out of the sums over a log's sessions."""
+    """Values, intervals and verdicts out of the sums over a log's sessions.
+
+    others  sums of the same sessions with other fitted propensities; diagnostics are those of the first
+    """
     rows = []
     for estimator in map(find, estimators):
-        values = estimator.value(sums)
-        # A replicate that took no session is 0 / 0; such and other undefined ones are left out of the interval.
-        interval = Interval(float(values[0]), *percentile_interval(values[1:], confidence))
+        apart = [estimator.value(one) for one in (sums, *(others if estimator.target else ()))]
+        values, between = over_behaviours(torch.stack(apart))
+        interval = interval_of(values, confidence, between, len(apart))
         share = unseen.share if estimator.target else math.nan
         fitted = fitted_propensities and estimator.target
         seen = diagnose(sums, estimator.leans_on, gamma, share, fitted, estimator.weighting)
-        diagnostics = _with_bias(replace(seen, supposes=estimator.supposes), values, interval, estimator, sums)
+        seen = replace(seen, supposes=estimator.supposes, between_fits=between)
+        diagnostics = _with_bias(seen, apart[0], interval, estimator, sums)
         verdict, reasons = judge(*interval, diagnostics, thresholds or Thresholds())
-        rows.append(Estimate(estimator.name, interval, verdict, reasons, diagnostics, values[1:], estimator.target))
+        rows.append(
+            Estimate(estimator.name, interval, verdict, reasons, diagnostics, values[1:], estimator.target, len(apart))
+        )
     return Estimates(tuple(rows), confidence, int(sums.sessions[0]), impressions)
 
 

@@ -30,7 +30,9 @@ from recil.policies.protocol import Policy
 from recil.random import Streams
 
 _FOLDS = 5
-_MOST_SESSIONS = 2048
+_MOST_SESSIONS = 8192
+# A log is gone through in runs of this many steps, whatever its length.
+_MOST_STEPS = 1 << 18
 # A policy that scores the whole catalogue at once holds sessions * steps * items numbers.
 _MOST_SCORES = 1 << 25
 
@@ -127,20 +129,23 @@ def arrays_over(
     """Batch by batch and policy by policy."""
     check(policies, log, behaviour)
     streams = Streams(config.seed).child("evaluate")
-    keys = session_keys(log.session_ids)
-    fold = (streams.uniform("fold", keys)[:, 0] * _FOLDS).long()
-    seen = torch.zeros(log.catalogue, dtype=torch.bool)
-    seen[torch.from_numpy(log.items[log.items != PAD]).long()] = True
-    targets = {name: _target(policy, log, behaviour, config, keys, fold) for name, policy in policies.items()}
-    for chosen in session_batches(log):
-        batch = replace(log.batch(chosen), session=keys[chosen])
-        counts = poisson_counts(streams, batch.session, config.replicates)
-        log_propensity = scoring.log_propensity_of(batch, behaviour)
-        for name, target in targets.items():
-            look = target.look(batch, log_propensity, fold[chosen], config, streams)
-            drawn = look.own[look.own >= 0]
-            unseen = Unseen(len(drawn), int((~seen[drawn]).sum()))
-            yield Part(name, chosen, _arrays(look, config), unseen, counts)
+    fold, seen = np.empty(log.sessions, dtype=np.int8), torch.zeros(log.catalogue, dtype=torch.bool)
+    for start, run in scoring.stretches(log, _MOST_STEPS):
+        keys = session_keys(run.session_ids)
+        fold[start : start + run.sessions] = (streams.uniform("fold", keys)[:, 0] * _FOLDS).numpy()
+        seen[torch.from_numpy(np.unique(run.items[run.items != PAD])).long()] = True
+    targets = {name: _target(policy, log, behaviour, config, fold) for name, policy in policies.items()}
+    for start, run in scoring.stretches(log, _MOST_STEPS):
+        keys, folds = session_keys(run.session_ids), torch.from_numpy(fold[start : start + run.sessions]).long()
+        for chosen in session_batches(run):
+            batch = replace(run.batch(chosen), session=keys[chosen])
+            counts = poisson_counts(streams, batch.session, config.replicates)
+            log_propensity = scoring.log_propensity_of(batch, behaviour)
+            for name, target in targets.items():
+                look = target.look(batch, log_propensity, folds[chosen], config, streams)
+                drawn = look.own[look.own >= 0]
+                unseen = Unseen(len(drawn), int((~seen[drawn]).sum()))
+                yield Part(name, start + chosen, _arrays(look, config), unseen, counts)
 
 
 def session_batches(log: SessionLog) -> Iterator[np.ndarray]:
@@ -158,14 +163,7 @@ def check(policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | N
             "give behaviour=, a policy cloned from other sessions of the same log",
         )
     if log.propensity is not None:
-        bad = (log.items != PAD) & ~((log.propensity > 0) & (log.propensity <= 1))
-        if bad.any():
-            row, position = (int(place[0]) for place in np.nonzero(bad))
-            raise InputError(
-                f"log, step row {row}, position {position}",
-                f"propensity {log.propensity[row, position]} ({int(bad.sum())} such) is not in (0, 1]",
-                "give the probability with which the logged item was shown",
-            )
+        _check_propensities(log)
     for name, policy in {**policies, **({} if behaviour is None else {"behaviour": behaviour})}.items():
         if policy.catalogue != log.catalogue:
             raise InputError(
@@ -173,6 +171,23 @@ def check(policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | N
                 f"it knows {policy.catalogue} items, the log has {log.catalogue}",
                 "build the policy and the log over one catalogue",
             )
+
+
+def _check_propensities(log: SessionLog) -> None:
+    number, place, found = 0, (0, 0), 0.0
+    for first, run in scoring.stretches(log, _MOST_STEPS):
+        assert run.propensity is not None
+        bad = (run.items != PAD) & ~((run.propensity > 0) & (run.propensity <= 1))
+        if bad.any() and not number:
+            row, position = (int(where[0]) for where in np.nonzero(bad))
+            place, found = (int(log.offsets[first]) + row, position), float(run.propensity[row, position])
+        number += int(bad.sum())
+    if number:
+        raise InputError(
+            f"log, step row {place[0]}, position {place[1]}",
+            f"propensity {found} ({number} such) is not in (0, 1]",
+            "give the probability with which the logged item was shown",
+        )
 
 
 @dataclass(frozen=True)
@@ -206,15 +221,15 @@ class _Target:
 
 
 def _target(
-    policy: Policy, log: SessionLog, behaviour: Policy | None, config: PassConfig, keys: Tensor, fold: Tensor
+    policy: Policy, log: SessionLog, behaviour: Policy | None, config: PassConfig, folds: np.ndarray
 ) -> _Target:
-    needs, folds = config.needs, fold.numpy()
+    needs = config.needs
     wants_fqe = bool(needs & {Extra.FQE_PREDICTED, Extra.FQE_EXPECTED, Extra.FQE_STARTS})
     wants_mrdr = bool(needs & {Extra.MRDR_PREDICTED, Extra.MRDR_EXPECTED})
     reward = fit_out_of_fold(log, folds, _FOLDS, config.gamma) if config.model or wants_fqe else None
     fqe = mrdr = None
     if wants_fqe or wants_mrdr:
-        rows = _rows(policy, log, behaviour, config, keys)
+        rows = _rows(policy, log, behaviour, config)
         if wants_mrdr:
             mrdr = fit_least_variance(log, folds, _FOLDS, config.gamma, rows)
         if wants_fqe:
@@ -229,19 +244,21 @@ def _target(
     )
 
 
-def _rows(policy: Policy, log: SessionLog, behaviour: Policy | None, config: PassConfig, keys: Tensor) -> TargetRows:
+def _rows(policy: Policy, log: SessionLog, behaviour: Policy | None, config: PassConfig) -> TargetRows:
     """What models fitted for the target look at, of every step of the log."""
     streams = Streams(config.seed).child("evaluate")
     rows = TargetRows(np.zeros(log.steps), np.zeros(log.steps), np.full(log.items.shape, PAD, dtype=np.int32))
-    for chosen in session_batches(log):
-        batch = replace(log.batch(chosen), session=keys[chosen])
-        log_propensity = scoring.log_propensity_of(batch, behaviour)
-        place, inside = log.rows(chosen)
-        place = place[inside]
-        ratio = step_log_ratio(scoring.scores_of(policy, batch, "policy"), log_propensity, batch.shown)
-        rows.log_ratio[place] = ratio.numpy()[inside]
-        rows.log_propensity[place] = torch.where(batch.shown, log_propensity, 0.0).sum(-1).numpy()[inside]
-        rows.own[place] = target_slates(policy, batch, 1, streams)[0].numpy()[inside]
+    for start, run in scoring.stretches(log, _MOST_STEPS):
+        keys, first = session_keys(run.session_ids), int(log.offsets[start])
+        for chosen in session_batches(run):
+            batch = replace(run.batch(chosen), session=keys[chosen])
+            log_propensity = scoring.log_propensity_of(batch, behaviour)
+            place, inside = run.rows(chosen)
+            place = first + place[inside]
+            ratio = step_log_ratio(scoring.scores_of(policy, batch, "policy"), log_propensity, batch.shown)
+            rows.log_ratio[place] = ratio.numpy()[inside]
+            rows.log_propensity[place] = torch.where(batch.shown, log_propensity, 0.0).sum(-1).numpy()[inside]
+            rows.own[place] = target_slates(policy, batch, 1, streams)[0].numpy()[inside]
     return rows
 
 

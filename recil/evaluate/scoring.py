@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +24,39 @@ class WholeCatalogue(Protocol):
     def next_logits(self, history: History) -> Tensor:
         """Logits of the coming slate's first item, [B, A]."""
         ...
+
+
+def stretches(log: SessionLog, most_steps: int) -> Iterator[tuple[int, SessionLog]]:
+    """The log in runs of sessions that stand side by side: the first one's position, and the run as a log of its own.
+
+    Nothing is copied, so that a log on disk is read from end to end, a run at a time.
+    """
+    start = 0
+    while start < log.sessions:
+        first = int(log.offsets[start])
+        stop = max(start + 1, int(np.searchsorted(log.offsets, first + most_steps, side="right")) - 1)
+        yield start, _run(log, slice(start, stop), slice(first, int(log.offsets[stop])))
+        start = stop
+
+
+def _run(log: SessionLog, sessions: slice, rows: slice) -> SessionLog:
+    def of_steps(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[rows]
+
+    return replace(
+        log,
+        items=log.items[rows],
+        reward=log.reward[rows],
+        offsets=log.offsets[sessions.start : sessions.stop + 1] - rows.start,
+        session_ids=log.session_ids[sessions],
+        propensity=of_steps(log.propensity),
+        timestamp=of_steps(log.timestamp),
+        user_ids=None if log.user_ids is None else log.user_ids[sessions],
+        terminated=None if log.terminated is None else log.terminated[sessions],
+        feedback={name: column.take(rows) for name, column in log.feedback.items()},
+        context={name: column.take(rows) for name, column in log.context.items()},
+        user_features={name: column.take(sessions) for name, column in log.user_features.items()},
+    )
 
 
 def session_batches(log: SessionLog, most_sessions: int, most_scores: int) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recil.errors import InputError
 from recil.evaluate.arrays import SessionArrays as SessionArrays
+from recil.evaluate.bootstrap import totals
 from recil.evaluate.spread import Spread, relative, repeat_last, unscale
 from recil.evaluate.terms import StepTerm, Term, TermSums, Weighting, WeightSums
 
@@ -71,27 +72,34 @@ class SessionSums:
         terms: Sequence[Term | StepTerm] = (),
         weightings: Sequence[Weighting] = (),
     ) -> SessionSums:
-        """counts: float64 [R+1, B], how often each replicate takes each session; row 0 is ones."""
+        """counts: [R+1, B], how often each replicate takes each session; row 0 is ones."""
         weights = Spread.of(arrays.log_weight)
         weight = relative(arrays.log_weight, weights.scale)
-        before = torch.cat([torch.ones_like(weight[:, :1]), weight[:, :-1]], 1)
-        nothing = torch.zeros_like(weight)
-        total = arrays.reward.sum(1)
+        tables = {term.name: term.table(arrays) for term in terms}
+        own = {weighting.name: weighting.table(arrays) for weighting in weightings}
+        parts = _parts(arrays, weight)
+        parts |= {("term", name): table.numbers for name, table in tables.items() if table.resampled}
+        parts |= {("own", name): table.weight for name, table in own.items()}
+        found = totals(counts, parts)
+        nothing = torch.zeros_like(found["", "weight"])
         return SessionSums(
-            sessions=counts.sum(1),
-            returns=counts @ total,
-            whole=counts @ (weight[:, -1] * total),
-            weight=counts @ weight,
-            reward=counts @ (weight * arrays.reward),
-            predicted=counts @ (weight * arrays.predicted) if arrays.predicted is not None else counts @ nothing,
-            expected=counts @ (before * arrays.expected) if arrays.expected is not None else counts @ nothing,
+            sessions=found["", "sessions"],
+            returns=found["", "returns"],
+            whole=found["", "whole"],
+            weight=found["", "weight"],
+            reward=found["", "reward"],
+            predicted=found.get(("", "predicted"), nothing),
+            expected=found.get(("", "expected"), nothing),
             weights=weights,
-            contributions=Spread.of(_log_contributions(arrays)),
+            contributions=Spread.of(log_contributions(arrays)),
             alive=arrays.happened.double().sum(0),
             capped=arrays.capped.double().sum(0),
             rewarded=int((arrays.reward != 0).any(1).sum()),
-            terms={term.name: TermSums.of(term, arrays, counts) for term in terms},
-            own={weighting.name: WeightSums.of(weighting, arrays, counts) for weighting in weightings},
+            terms={
+                name: TermSums(found["term", name] if table.resampled else table.once(counts[:1]), table.scale)
+                for name, table in tables.items()
+            },
+            own={name: table.sums(found["own", name]) for name, table in own.items()},
         )
 
     def merge(self, other: SessionSums) -> SessionSums:
@@ -164,7 +172,24 @@ def _one_step_later(values: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(values[:1]), values[:-1]])
 
 
-def _log_contributions(arrays: SessionArrays) -> Tensor:
+def _parts(arrays: SessionArrays, weight: Tensor) -> dict[tuple[str, str], Tensor]:
+    """What every estimator needs summed, by name: [B] or [B, T]; weight [B, T] is w_{0:t} over its scale."""
+    gain = arrays.reward.sum(1)
+    found = {
+        "sessions": torch.ones_like(gain),
+        "returns": gain,
+        "whole": weight[:, -1] * gain,
+        "weight": weight,
+        "reward": weight * arrays.reward,
+    }
+    if arrays.predicted is not None:
+        found["predicted"] = weight * arrays.predicted
+    if arrays.expected is not None:
+        found["expected"] = torch.cat([torch.ones_like(weight[:, :1]), weight[:, :-1]], 1) * arrays.expected
+    return {("", name): part for name, part in found.items()}
+
+
+def log_contributions(arrays: SessionArrays) -> Tensor:
     """log of |G|, w_{0:T-1} |G| and sum_t |w_{0:t} r_t|, [B, 3]."""
     log_size = arrays.reward.abs().sum(1).log()
     by_step = torch.logsumexp(arrays.log_weight + arrays.reward.abs().log(), 1)

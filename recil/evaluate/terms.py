@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recil.evaluate.arrays import SessionArrays
+from recil.evaluate.bootstrap import totals
 from recil.evaluate.spread import Spread, relative, repeat_last, unscale
 
 
@@ -38,6 +39,18 @@ def collected(log_weight: Tensor, values: Tensor) -> Sized:
     return Sized((relative(log_weight, log_size[:, None]).masked_fill(values == 0, 0.0) * values).sum(1), log_size)
 
 
+class Table(NamedTuple):
+    """Numbers of sessions over e**scale: [B] or [B, T, M], scale []; summed once where no replicate needs them."""
+
+    numbers: Tensor
+    scale: Tensor
+    resampled: bool = True
+
+    def once(self, counts: Tensor) -> Tensor:
+        """The sum over sessions taken as often as counts [1, B] say, [1, ...]."""
+        return totals(counts, {"": self.numbers})[""]
+
+
 @dataclass(frozen=True)
 class Term:
     """A number per session, summed. Terms of one name are one and the same."""
@@ -45,31 +58,33 @@ class Term:
     name: str
     of: Callable[[SessionArrays], Sized]
 
+    def table(self, arrays: SessionArrays) -> Table:
+        factor, log_size = self.of(arrays)
+        scale = log_size.amax(0)
+        return Table(relative(log_size, scale) * factor, scale)
+
 
 @dataclass(frozen=True)
 class StepTerm:
-    """A table [T, M] per session, summed: `of` gives [B, T, M], 0 at steps that did not take place."""
+    """A table [T, M] per session, summed: `of` gives [B, T, M], 0 at steps that did not take place.
+
+    resampled  False where the sum in the sample is all that is asked for
+    """
 
     name: str
     of: Callable[[SessionArrays], Tensor]
+    resampled: bool = True
+
+    def table(self, arrays: SessionArrays) -> Table:
+        return Table(self.of(arrays), torch.zeros(()).double(), self.resampled)
 
 
 @dataclass(frozen=True)
 class TermSums:
-    """total [R+1] or [R+1, T, M]: the sums over e**scale, one row per replicate; scale []."""
+    """total [R+1] or [R+1, T, M]: the sums over e**scale, one row per replicate ([1, T, M]: none); scale []."""
 
     total: Tensor
     scale: Tensor
-
-    @staticmethod
-    def of(term: Term | StepTerm, arrays: SessionArrays, counts: Tensor) -> TermSums:
-        """counts: float64 [R+1, B]."""
-        if isinstance(term, StepTerm):
-            table = term.of(arrays)
-            return TermSums((counts @ table.flatten(1)).unflatten(1, table.shape[1:]), torch.zeros(()).double())
-        factor, log_size = term.of(arrays)
-        scale = log_size.amax(0)
-        return TermSums(counts @ (relative(log_size, scale) * factor), scale)
 
     def merge(self, other: TermSums) -> TermSums:
         scale = torch.maximum(self.scale, other.scale)
@@ -109,6 +124,23 @@ class Weighting:
     unit_mean: bool = True
     shrinks: bool = False
 
+    def table(self, arrays: SessionArrays) -> WeightTable:
+        log_weight = self.of(arrays)
+        weights = Spread.of(log_weight)
+        size = torch.logsumexp(log_weight + arrays.reward.abs().log(), 1)
+        return WeightTable(relative(log_weight, weights.scale), weights, Spread.of(size[:, None]))
+
+
+class WeightTable(NamedTuple):
+    """weight [B, T] over e**scale_t; weights and contributions as in WeightSums."""
+
+    weight: Tensor
+    weights: Spread
+    contributions: Spread
+
+    def sums(self, total: Tensor) -> WeightSums:
+        return WeightSums(total, self.weights, self.contributions)
+
 
 @dataclass(frozen=True)
 class WeightSums:
@@ -117,13 +149,6 @@ class WeightSums:
     weight: Tensor
     weights: Spread
     contributions: Spread
-
-    @staticmethod
-    def of(weighting: Weighting, arrays: SessionArrays, counts: Tensor) -> WeightSums:
-        log_weight = weighting.of(arrays)
-        weights = Spread.of(log_weight)
-        size = torch.logsumexp(log_weight + arrays.reward.abs().log(), 1)
-        return WeightSums(counts @ relative(log_weight, weights.scale), weights, Spread.of(size[:, None]))
 
     def merge(self, other: WeightSums) -> WeightSums:
         steps = max(self.weight.shape[1], other.weight.shape[1])

@@ -79,7 +79,13 @@ def _findings(value: float, low: float, high: float, seen: Diagnostics, limit: T
     if seen.supposes:
         yield 1, f"supposes that {seen.supposes}"
     if seen.fitted_propensities:
-        yield 1, "propensities are a fitted model's; the interval leaves out its error"
+        yield 1, _fitted(seen)
+
+
+def _fitted(seen: Diagnostics) -> str:
+    if math.isnan(seen.between_fits):
+        return "propensities are a fitted model's; the interval leaves out its error"
+    return "propensities are fitted models'; the interval holds what differs between them, not what all get wrong"
 
 
 def _weight_findings(seen: Diagnostics, limit: Thresholds) -> Iterator[tuple[int, str]]:

@@ -10,11 +10,10 @@ from tiny_worlds import RecallPolicy
 
 from recil.errors import InputError
 from recil.evaluate import ESTIMATORS, evaluate
-from recil.evaluate.bootstrap import poisson_counts, session_keys
 from recil.evaluate.pass_over import PassConfig, pass_over, session_batches
+from recil.evaluate.scoring import stretches
 from recil.logs.session_log import PAD
 from recil.policies.protocol import log_prob_of_sessions
-from recil.random import Streams
 
 
 @pytest.fixture(scope="module")
@@ -153,15 +152,32 @@ def test_wider_confidence_wider_interval(small, estimates):
         assert other.raw.low < one.raw.low < one.raw.high < other.raw.high
 
 
-def test_bootstrap_counts_are_poisson_and_addressed_by_session():
-    keys = session_keys(np.arange(3000))
-    counts = poisson_counts(Streams(0), keys, 500)
-    assert (counts[0] == 1).all()
-    # 1.5 million draws: mean 1 and variance 1 to within 6 standard errors (.0008 and .0014).
-    assert float(counts[1:].mean()) == pytest.approx(1.0, abs=6 * 0.0009)
-    assert float(counts[1:].var()) == pytest.approx(1.0, abs=6 * 0.0015)
-    torch.testing.assert_close(poisson_counts(Streams(0), keys[[5, 2]], 500), counts[:, [5, 2]])
-    assert not torch.equal(poisson_counts(Streams(1), keys, 500), counts)
+def test_a_log_in_runs_is_the_whole_log(small, estimates, monkeypatch):
+    """Runs of 50 steps in place of one, in the pass and in the fit of the reward model."""
+    for module in ("pass_over._MOST_STEPS", "reward_model._STEPS_AT_ONCE"):
+        monkeypatch.setattr(f"recil.evaluate.{module}", 50)
+    asked = ("dr", "mrdr", "fqe_dr", "magic")
+    runs = evaluate(small.target, small.log, replicates=200)
+    np.testing.assert_allclose(raws(runs), raws(estimates), rtol=1e-9)
+    monkeypatch.undo()
+    whole = evaluate(small.target, small.log, replicates=50, estimators=asked)
+    for module in ("pass_over._MOST_STEPS", "reward_model._STEPS_AT_ONCE"):
+        monkeypatch.setattr(f"recil.evaluate.{module}", 50)
+    np.testing.assert_allclose(
+        raws(evaluate(small.target, small.log, replicates=50, estimators=asked)), raws(whole), rtol=1e-7
+    )
+
+
+def test_runs_hold_every_session_once_and_copy_nothing(small):
+    held = list(stretches(small.log, 50))
+    assert [start for start, _ in held] == list(np.cumsum([0, *(run.sessions for _, run in held)])[:-1])
+    assert sum(run.sessions for _, run in held) == small.log.sessions and len(held) > 10
+    for start, run in held:
+        assert run.steps <= 50 and np.shares_memory(run.items, small.log.items)
+        first = small.log.offsets[start]
+        np.testing.assert_array_equal(run.items, small.log.items[first : first + run.steps])
+        np.testing.assert_array_equal(run.session_ids, small.log.session_ids[start : start + run.sessions])
+    assert [run.sessions for _, run in stretches(small.log, 1)] == [1] * small.log.sessions
 
 
 def test_no_discount(small):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from recil.evaluate.arrays import Extra, SessionArrays
+from recil.evaluate.bootstrap import student_noise
 from recil.evaluate.estimators.estimator import Estimator, mean_of
 from recil.evaluate.estimators.per_step import DR, corrected, model_of
 from recil.evaluate.sums import SessionSums
@@ -31,8 +31,7 @@ def fit_error(sums: SessionSums, starts: StepTerm) -> Tensor:
     by_fold = sums.term(starts.name).value[0, 0] / sums.sessions[0]
     folds = len(by_fold)
     error = (by_fold.var(unbiased=False) * (folds - 1)).sqrt() if folds > 1 else torch.zeros(()).double()
-    place = (torch.arange(1, len(sums.sessions), dtype=torch.float64) * _GOLDEN) % 1.0
-    noise = torch.from_numpy(stats.t.ppf(place.clamp(1e-6, 1 - 1e-6).numpy(), max(folds - 1, 1)))
+    noise = student_noise(len(sums.sessions) - 1, folds - 1, _GOLDEN)
     return torch.cat([torch.zeros(1, dtype=torch.float64), error * noise])
 
 
@@ -47,7 +46,7 @@ def with_fit_error(term: Term, starts: StepTerm) -> Callable[[SessionSums], Tens
 
 def starts_of(extra: Extra) -> StepTerm:
     """[B, 1, F]: the value of the first slate by each fold's model."""
-    return StepTerm(extra.name, lambda arrays: arrays.extra[extra][:, :1])
+    return StepTerm(extra.name, lambda arrays: arrays.extra[extra][:, :1], resampled=False)
 
 
 def _first(arrays: SessionArrays) -> Tensor:
