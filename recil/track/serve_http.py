@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +21,8 @@ from recil.track.serve_request import Draw
 
 LONGEST_BODY = 16 * 2**20
 _IDLE_SECONDS = 65.0
+_LINGER_SECONDS = 2.0
+_PIECE = 2**16
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(text)
+        if self._unread:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Reads what is still being sent and drops it: to close over unread bytes resets the connection, and a client
+        that is still writing would meet a broken pipe in place of the refusal."""
+        self.wfile.flush()
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_LINGER_SECONDS)
+            end = time.monotonic() + _LINGER_SECONDS
+            while time.monotonic() < end and self.connection.recv(_PIECE):
+                pass
+        except OSError:
+            pass  # the client is gone, or silent
 
     def log_request(self, *_: Any) -> None:
         """Says nothing of requests that went well; standard error is for news."""
