@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "recil"
 LEARNING = ["random", "ops", "logs", "policies", "exact", "sim", "train", "evaluate"]
-LAYERS = ["errors", *LEARNING, "track", "jobs", "config", "experiment", "report", "cli"]
+LAYERS = ["errors", *LEARNING, "track", "jobs", "config", "experiment", "report", "claims", "cli"]
 CONFINED = {
     "pandas": {"logs", "exact", "sim", "evaluate", "experiment", "cli", "track"},
     "mlflow": {"track"},

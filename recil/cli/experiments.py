@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from recil.cli.claims import check_no_size, names_claims, size_option
 from recil.cli.options import PATH, common, emit, ending_politely, say, state, tracking_uri
 from recil.cli.progress import ProgressBar
 from recil.errors import InputError
@@ -45,10 +46,11 @@ def _running(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("file", type=PATH)
+@size_option
 @_running
 @common
-def run(file: Path, form: str, **options: Any) -> None:
-    """Run the experiment in FILE (TOML) and print the comparison.
+def run(file: Path, form: str, size: str | None, **options: Any) -> None:
+    """Run the experiment in FILE (TOML) and print the comparison; of a claim, or a folder of claims, the verdict.
 
     Everything is checked before any work. Finished parts are skipped when the command is given again, broken ones go on
     where they stopped, and the numbers do not depend on --jobs.
@@ -56,7 +58,12 @@ def run(file: Path, form: str, **options: Any) -> None:
     \b
     recil run experiment.toml --jobs 2
     recil run experiment.toml --set seeds=[0] --set methods.clone.epochs=5
+    recil run experiments/off_policy/experiment.toml --size quick
     """
+    if names_claims(file):
+        _run_claims(file, form, size, **options)
+        return
+    check_no_size(size)
     run_file(file, form, f"recil run {shlex.quote(str(file))}", **options)
 
 
@@ -88,14 +95,12 @@ def run_file(
 
     experiment = load_experiment(file, overrides)
     from recil.experiment import run_experiment
-    from recil.jobs import usable_cores, working_on
+    from recil.jobs import working_on
     from recil.report import report_files
     from recil.track.links import charts_link
     from recil.track.store import resolve_store
 
-    if backend != "local" and jobs is not None:
-        raise InputError("--jobs", f"it is {backend} that decides how many units run at once", "leave --jobs out")
-    jobs = min(usable_cores(), _MOST_JOBS) if jobs is None else jobs
+    jobs = _jobs(jobs, backend)
     store = resolve_store(tracking_uri)
     if backend != "local" and store.path is not None:
         say(
@@ -112,6 +117,34 @@ def run_file(
         say("served by: recil ui" + (f" --tracking-uri {tracking_uri}" if tracking_uri else ""))
     if result.failures:
         _say_failed(result.failures)
+
+
+def _run_claims(
+    file: Path,
+    form: str,
+    size: str | None,
+    tracking_uri: str | None,
+    work: Path,
+    jobs: int | None,
+    overrides: tuple[str, ...],
+    backend: str,
+) -> None:
+    from recil.cli.claims import run_claims
+    from recil.jobs import working_on
+
+    with working_on(backend):
+        failures = run_claims(file, form, size, tracking_uri, work, _jobs(jobs, backend), overrides)
+    if failures:
+        _say_failed(failures)
+
+
+def _jobs(jobs: int | None, backend: str) -> int:
+    """As many processes as were asked for, else one for each core up to a few."""
+    from recil.jobs import usable_cores
+
+    if backend != "local" and jobs is not None:
+        raise InputError("--jobs", f"it is {backend} that decides how many units run at once", "leave --jobs out")
+    return min(usable_cores(), _MOST_JOBS) if jobs is None else jobs
 
 
 def _say_failed(failures: Mapping[str, Failure]) -> NoReturn:

@@ -103,17 +103,17 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     A method is named by its label: `methods.finetuned.cap=10`. Raises one InputError with every problem, a line each.
     """
     path = Path(path)
-    text = _read(path)
+    text = read_file(path)
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(str(path), f"not a TOML file: {error}", "mend this line") from None
     for override in overrides:
-        _set(data, override)
+        set_key(data, override)
     try:
         found = file_model().model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        raise _problems(path, lines_of(error.errors(include_url=False), data, known_keys())) from None
+        raise problems_of(path, lines_of(error.errors(include_url=False), data, known_keys())) from None
     problems: list[str] = []
     methods = tuple(_method(method, problems) for method in found.methods)
     users = None if found.users is None else _settings("users", user_config(), found.users, problems)
@@ -121,11 +121,12 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     experiment = Experiment(**fields, users=users, methods=methods, folder=path.parent, text=text)
     problems += _contradictions(experiment)
     if problems:
-        raise _problems(path, problems)
+        raise problems_of(path, problems)
     return experiment
 
 
-def _read(path: Path) -> str:
+def read_file(path: Path) -> str:
+    """The text of a TOML file. Raises InputError."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -136,12 +137,13 @@ def _read(path: Path) -> str:
         raise InputError(str(path), f"cannot be read ({error.strerror})", "give the path of a TOML file") from None
 
 
-def _problems(path: Path, lines: Sequence[str]) -> InputError:
+def problems_of(path: Path, lines: Sequence[str]) -> InputError:
+    """One error that says every line, each with the file's name."""
     return InputError(str(path), f"\n{path}: ".join(lines))
 
 
-def _set(data: dict[str, Any], override: str) -> None:
-    """Puts one `a.b=1` into the data."""
+def set_key(data: dict[str, Any], override: str) -> None:
+    """Puts one `a.b=1` into the data, the value as TOML writes it, else as text. Raises InputError."""
     key, equals, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):

@@ -1,4 +1,4 @@
-"""A report in Markdown: one file with its pictures inside; text from data is shown as it is."""
+"""A report in Markdown: one file with its pictures inside, or beside it; text from data is shown as it is."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from recil.report.page import Block, Code, Grid, Page, Picture, Points, Text
 _SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "&\\`*_{}[]<>|#~$"}
 
 
-def markdown_page(page: Page) -> str:
-    """The whole file."""
+def markdown_page(page: Page, pictures: Sequence[str] | None = None) -> str:
+    """The whole file. pictures: the addresses of the page's pictures, in their order, where they lie beside it."""
+    addresses = iter(pictures or ())
     lines = [f"# {marked(page.title)}", "", marked(page.lead)]
     for part in page.sections:
         lines += ["", f"## {marked(part.heading)}"]
         for block in part.blocks:
-            lines += ["", *_lines(block)]
+            address = next(addresses) if pictures is not None and isinstance(block, Picture) else ""
+            lines += ["", *_lines(block, address)]
     return "\n".join(lines) + "\n"
 
 
@@ -30,7 +32,8 @@ def marked(text: str) -> str:
     return " ".join(text.split("\n"))
 
 
-def _lines(block: Block) -> Iterator[str]:
+def _lines(block: Block, address: str = "") -> Iterator[str]:
+    """address: of a picture; empty: its bytes are put in."""
     match block:
         case Text(words):
             yield marked(words)
@@ -44,8 +47,9 @@ def _lines(block: Block) -> Iterator[str]:
             yield _row([":---" if place in words else "---:" for place in range(len(head))])
             yield from (_row(map_marked(row)) for row in rows)
         case Picture(png, caption):
+            source = address or f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
             # The picture's own description is short: what follows says it in full.
-            yield f"![{marked(caption.split('.')[0])}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
+            yield f"![{marked(caption.split('.')[0])}]({source})"
             yield ""
             yield f"*{marked(caption)}*"
         case Code(content, language, summary):

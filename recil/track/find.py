@@ -44,6 +44,13 @@ def find_runs(
             return found
 
 
+def metric_history(store: Store, run_id: str, name: str) -> list[tuple[int, float]]:
+    """(step, value) by step; of a step that was written twice, the last."""
+    points = connect(store.uri).get_metric_history(run_id, name)
+    last = {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
+    return sorted(last.items())
+
+
 def adopted_run(store: Store) -> FoundRun | None:
     """The run that MLFLOW_RUN_ID names: `mlflow run` has begun it and wants it used. None when it is not set."""
     run_id = os.environ.get("MLFLOW_RUN_ID")

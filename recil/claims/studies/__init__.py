@@ -1,0 +1,1 @@
+"""One file for each claim: what is measured, and what would show it wrong."""
