@@ -5,7 +5,7 @@ TORCH_PIP_ARGS ?=            # choose a CPU or CUDA build of torch here; nothing
 SHELL := /bin/bash
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: demo test test-slow check lock experiments clean
+.PHONY: demo test test-slow check lock experiments experiments-quick clean
 
 demo: $(V)/.ok
 	$(V)/bin/recil demo
@@ -37,8 +37,14 @@ lock:
 	uv export -q --no-hashes --no-annotate --no-header --no-emit-project --group test --prune torch -o requirements.lock
 	rm -f uv.lock
 
+# What is finished is skipped, what was broken off is gone on with; the pages are written out of MLflow.
 experiments: $(V)/.ok
-	for file in experiments/*.toml; do $(V)/bin/recil run $$file || exit 1; done
+	$(V)/bin/recil run experiments
+	$(V)/bin/recil report experiments
+
+experiments-quick: $(V)/.ok
+	$(V)/bin/recil run experiments --size quick
+	$(V)/bin/recil report experiments --size quick
 
 clean:
 	rm -rf $(V) build *.egg-info

@@ -98,7 +98,7 @@ def _curves(axes: Any, panel: Panel, found: Found, lines: Mapping[str, Mapping[s
     for arm in arms:
         steps, values = found.curve(arm, panel.measure)
         means = [mean_of(values[:, place], found.confidence) for place in range(len(steps))]
-        _line(axes, steps, means, arm, lines[arm], len(arms))
+        _line(axes, steps.tolist(), means, arm, lines[arm], len(arms))
 
 
 def _over(axes: Any, panel: Panel, found: Found, lines: Mapping[str, Mapping[str, Any]]) -> None:

@@ -84,13 +84,12 @@ def load_claim(path: str | Path, size: str = FULL, overrides: Sequence[str] = ()
 
 def _found(settings: Any, folder: Path) -> Any:
     """The settings with their paths made whole; what is not there stays as it is."""
-    paths = {
-        field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if "path" in field.metadata
-    }
-    places = {name: [folder / path, Path(path)] for name, path in paths.items() if path}
-    there = {
-        name: next((str(one.resolve()) for one in found if one.exists()), paths[name]) for name, found in places.items()
-    }
+    there = {}
+    for field in dataclasses.fields(settings):
+        name = getattr(settings, field.name)
+        if "path" in field.metadata and name:
+            places = [place for place in (folder / name, Path(name)) if place.exists()]
+            there[field.name] = str(places[0].resolve()) if places else name
     return dataclasses.replace(settings, **there)
 
 

@@ -43,12 +43,11 @@ def index_page(results: Sequence[ClaimResult]) -> str:
     lines = ["| claim | what it says | verdict | points that hold | time |", "|:---|:---|:---|---:|---:|"]
     for result in results:
         claim = result.sweep.file.claim
-        holding = sum(point.standing == "holds" for point in result.points)
         cells = (
             f"[{marked(claim.title)}]({result.sweep.file.path.parent.name}/README.md)",
             marked(claim.says),
             result.standing,
-            f"{holding} of {len(result.points)}",
+            f"{result.holding} of {len(result.points)}",
             seconds(result.took),
         )
         lines.append("| " + " | ".join(cells) + " |")

@@ -106,7 +106,8 @@ def _again(sweep: Sweep, took: float) -> Section:
     size = "" if file.size == FULL else f" --size {file.size}"
     lines = [f"recil run {path}{size}", f"recil report {path}{size}"]
     said = Text(
-        f"Written by the second command from the runs in MLflow (experiment recil-claim-{file.claim.name}). The parts took"
-        f" {seconds(took)}, one after the other on one thread each. The numbers do not depend on the number of processes."
+        f"Written by the second command from the runs in MLflow (experiment recil-claim-{file.claim.name}). The parts"
+        f" took {seconds(took)}, one after the other on one thread each. The numbers do not depend on the number of"
+        " processes."
     )
     return section("How to run it again", Code("\n".join(lines), "sh"), said)

@@ -41,6 +41,11 @@ class ClaimResult:
         return standing_of(self.points)
 
     @property
+    def holding(self) -> int:
+        """Points that hold."""
+        return sum(point.standing == "holds" for point in self.points)
+
+    @property
     def link(self) -> str:
         return runs_link(self.sweep.store, self.sweep.experiment_id)
 

@@ -49,7 +49,9 @@ def run_claims(
     from recil.claims.walk import run_claim
     from recil.track.store import resolve_store
 
-    store, failures, results = resolve_store(store_uri), {}, []
+    store = resolve_store(store_uri)
+    failures: dict[str, Failure] = {}
+    results: list[ClaimResult] = []
     for file in _files(path, size, overrides):
         with ending_politely(), ProgressBar() as progress:
             ran = run_claim(file, store, work, jobs, progress)
@@ -75,7 +77,9 @@ def report_claims(
     from recil.claims.result import newest_result, write_pages
     from recil.track.store import resolve_store
 
-    store, written, results = resolve_store(store_uri), [], []
+    store = resolve_store(store_uri)
+    written: list[Path] = []
+    results: list[ClaimResult] = []
     # Pages of the full size belong beside their files; those of smaller ones would overwrite them.
     base = out or (None if size in (None, FULL) else work / "claims")
     for file in _files(path, size, overrides):

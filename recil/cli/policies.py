@@ -28,7 +28,11 @@ def _on_log(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--state", metavar="COLUMN", help="The context column that is the state, for mis."),
         click.option("--category", metavar="COLUMN", help="The items' column that is their category, for mips."),
         click.option(
-            "--behaviour", type=PATH, metavar="POLICY", help="A clone of the logging policy, from other sessions."
+            "--behaviour",
+            type=PATH,
+            multiple=True,
+            metavar="POLICY",
+            help="A clone of the logging policy, from other sessions; several (five or more) widen the intervals.",
         ),
         click.option("--reward", default="click", show_default=True, metavar="COLUMN"),
         click.option("--log-format", metavar="NAME", help="Format of the log; found out when left out."),
@@ -75,7 +79,7 @@ def evaluate(
     require: str | None,
     log_format: str | None,
     reward: str,
-    behaviour: Path | None,
+    behaviour: tuple[Path, ...],
     seed: int,
     track: str | None,
     tracking_uri: str | None,
@@ -99,7 +103,7 @@ def evaluate(
         found = estimate(
             load(policy),
             read_log(log, log_format, reward),
-            behaviour=None if behaviour is None else load(behaviour),
+            behaviour=[load(one) for one in behaviour] or None,
             estimators=None if estimators is None else [name.strip() for name in estimators.split(",")],
             seed=seed,
             **options,
@@ -170,7 +174,7 @@ def compare(
     log: Path | None,
     log_format: str | None,
     reward: str,
-    behaviour: Path | None,
+    behaviour: tuple[Path, ...],
     seed: int,
     track: str | None,
     tracking_uri: str | None,
@@ -196,7 +200,7 @@ def compare(
         found = compared(
             {name: load(path) for name, path in named.items()},
             source,
-            behaviour=None if behaviour is None else load(behaviour),
+            behaviour=[load(one) for one in behaviour] or None,
             seed=seed,
             **options,
         )

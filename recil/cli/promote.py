@@ -19,7 +19,13 @@ from recil.errors import GateError, InputError
 @click.option("--log", type=PATH, metavar="LOG", help="Judge on this log: other sessions than either learned from.")
 @click.option("--log-format", metavar="NAME", help="Format of the log; found out when left out.")
 @click.option("--reward", default="click", show_default=True, metavar="COLUMN")
-@click.option("--behaviour", type=PATH, metavar="POLICY", help="A clone of the logging policy, from other sessions.")
+@click.option(
+    "--behaviour",
+    type=PATH,
+    multiple=True,
+    metavar="POLICY",
+    help="A clone of the logging policy, from other sessions; several (five or more) widen the intervals.",
+)
 @click.option("--users", type=PATH, metavar="FOLDER", help="Judge with users fitted earlier, by their card.")
 @click.option("--truth", type=PATH, metavar="SETTINGS", help="Judge in the known world of a generated log.")
 @click.option("--horizon", default=12, show_default=True, help="Most steps of a session with fitted users.")
@@ -43,7 +49,7 @@ def promote(
     log: Path | None,
     log_format: str | None,
     reward: str,
-    behaviour: Path | None,
+    behaviour: tuple[Path, ...],
     users: Path | None,
     truth: Path | None,
     horizon: int,
@@ -86,11 +92,11 @@ def _in_world(seed: int, truth: Path | None, users: Path | None, horizon: int) -
     return _world(seed, truth, users, None, horizon)[0]
 
 
-def _on_log(log: Path, log_format: str | None, reward: str, behaviour: Path | None) -> tuple[Any, Any]:
+def _on_log(log: Path, log_format: str | None, reward: str, behaviour: tuple[Path, ...]) -> tuple[Any, Any]:
     from recil.logs.read import read_log
     from recil.policies.storage import load
 
-    return read_log(log, log_format, reward), None if behaviour is None else load(behaviour)
+    return read_log(log, log_format, reward), [load(one) for one in behaviour] or None
 
 
 def _frame(found: Any) -> Any:

@@ -34,8 +34,8 @@ def report(
     FILE is the demo's when left out. Nothing is run: what is finished is reported, and what is missing is named. The
     files also go to the experiment's summary run. `recil run` writes the same report when it is done.
 
-    Of a claim it is README.md with its pictures, out of what MLflow holds, beside FILE unless --out names a folder; of a
-    folder of claims, the pages of all and one over them.
+    Of a claim it is README.md with its pictures, out of what MLflow holds, beside FILE unless --out names a folder; of
+    a folder of claims, the pages of all and one over them.
 
     \b
     recil report experiment.toml

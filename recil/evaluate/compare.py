@@ -2,159 +2,41 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from recil.errors import InputError
 from recil.evaluate.bootstrap import check_confidence, percentile_interval
+from recil.evaluate.comparison import Compared, Comparison, Difference, ranked
 from recil.evaluate.components import EnsembleDifference
-from recil.evaluate.estimates import PREFERENCE, WIDTH, Estimate, Estimates, Interval, number, reasons_below
+from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates, Interval
 from recil.evaluate.estimators import Estimator, find, find_all
 from recil.evaluate.intervals import student_interval
 from recil.evaluate.on_log import estimates_of
 from recil.evaluate.pass_over import PassConfig, pass_over
+from recil.evaluate.propensities import behaviours_of, over_behaviours, widened
 from recil.evaluate.simulate import SimulatedValue, independent, simulated_value
-from recil.evaluate.verdict import VERDICTS, Thresholds, Verdict
+from recil.evaluate.verdict import Thresholds
 from recil.logs.session_log import SessionLog
 from recil.policies.environment import Environment
 from recil.policies.protocol import Policy
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+__all__ = ["Compared", "Comparison", "Difference", "compare", "paired_over_seeds", "rank"]
 
 LOGGED = "logged"
 # Relative error of a value out of float32 log-probabilities: a policy and its own log differ by that much.
 _ROUNDING = 1e-5
 
 
-@dataclass(frozen=True)
-class Difference:
-    """value of `better` minus value of `worse`, as named, with its paired interval.
-
-    rounding: what single-precision propensities can make of a difference that is 0
-    """
-
-    better: str
-    worse: str
-    value: float
-    low: float
-    high: float
-    rounding: float = 0.0
-
-    @property
-    def clear(self) -> bool:
-        """The interval leaves out 0, and what is 0 but for rounding."""
-        return self.low > self.rounding or self.high < -self.rounding
-
-    def reversed(self) -> Difference:
-        return Difference(self.worse, self.better, -self.value, -self.high, -self.low, self.rounding)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One policy's row. rank: 1 + the number of policies clearly better, None when its estimate is refused."""
-
-    policy: str
-    raw: Interval
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    rank: int | None
-
-    @property
-    def value(self) -> float:
-        return math.nan if self.verdict == "refuse" else self.raw.value
-
-    @property
-    def low(self) -> float:
-        return math.nan if self.verdict == "refuse" else self.raw.low
-
-    @property
-    def high(self) -> float:
-        return math.nan if self.verdict == "refuse" else self.raw.high
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Policies by value, best first, refused ones last.
-
-    differences  of all pairs whose estimates are not refused
-    method       the estimator, or the simulation, that all values come from
-    """
-
-    rows: tuple[Compared, ...]
-    differences: tuple[Difference, ...]
-    method: str
-    confidence: float
-
-    def __getitem__(self, policy: str) -> Compared:
-        for row in self.rows:
-            if row.policy == policy:
-                return row
-        raise KeyError(f"{policy}: not among {', '.join(row.policy for row in self.rows)}")
-
-    def difference(self, first: str, second: str) -> Difference:
-        """Value of `first` minus value of `second`; refused where either is."""
-        for pair in self.differences:
-            if (pair.better, pair.worse) == (first, second):
-                return pair
-            if (pair.worse, pair.better) == (first, second):
-                return pair.reversed()
-        refused = [name for name in (first, second) if self[name].verdict == "refuse"]
-        raise InputError(
-            f"comparison of {first} with {second}",
-            f"the estimate of {' and '.join(refused) or first} is refused",
-            "see its reasons",
-        )
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per policy; refused values are nan."""
-        import pandas as pd
-
-        names = ("policy", "rank", "value", "low", "high", "verdict")
-        return pd.DataFrame(
-            [{name: getattr(row, name) for name in names} | {"reasons": "; ".join(row.reasons)} for row in self.rows]
-        )
-
-    def differences_frame(self) -> pd.DataFrame:
-        """One row per pair: better, worse, value, low, high, clear."""
-        import pandas as pd
-
-        names = ("better", "worse", "value", "low", "high", "clear")
-        return pd.DataFrame([{name: getattr(pair, name) for name in names} for pair in self.differences], columns=names)
-
-    def plot(self) -> Figure:
-        """Intervals by policy."""
-        from recil.evaluate.plots import interval_plot
-
-        rows = [(row.policy, None if row.rank is None else row.raw, row.verdict) for row in self.rows]
-        return interval_plot(rows, f"reward per session ({self.method}), {self.confidence:.0%} interval")
-
-    def __str__(self) -> str:
-        width = min(24, max([len("policy"), *(len(row.policy) for row in self.rows)]))
-        lines = [f"{'rank':>4}  {'policy':<{width}}{'value':>12}{'low':>12}{'high':>12}  verdict"]
-        for row in self.rows:
-            hidden = row.rank is None
-            numbers = "".join(f"{number(part, hidden):>12}" for part in row.raw)
-            lines.append(f"{row.rank or '-':>4}  {row.policy[:width]:<{width}}{numbers}  {row.verdict}")
-        lines.append(f"reward per session by {self.method}, {self.confidence:.0%} intervals; equal ranks are ties")
-        for pair in self.differences:
-            interval = f"{pair.value:+.4g} [{pair.low:+.4g}, {pair.high:+.4g}]{'' if pair.clear else ' (tie)'}"
-            names = f"{pair.better} - {pair.worse}"
-            lines.append(f"  {names[: WIDTH - len(interval) - 4]}: {interval}")
-        return "\n".join(lines + reasons_below((row.policy, row.verdict, row.reasons) for row in self.rows))
-
-
 def compare(
     policies: Mapping[str, Policy],
     source: SessionLog | Environment,
     *,
-    behaviour: Policy | None = None,
+    behaviour: Policy | Sequence[Policy] | None = None,
     estimator: str | Estimator | None = None,
     gamma: float = 1.0,
     replicates: int = 1000,
@@ -169,9 +51,9 @@ def compare(
     """Policies by name, held against each other on one log or in one world.
 
     On a log all are valued by one estimator (None: the first of PREFERENCE that refuses the fewest), in the same
-    bootstrap replicates, beside the logging policy itself as `logged`; `state` and `category` as for `evaluate`. In a
-    world all meet the same `sessions` users,
-    and are refused where the world is.
+    bootstrap replicates, beside the logging policy itself as `logged`; `behaviour` (several clones widen the intervals
+    of differences, too), `state` and `category` as for `evaluate`. In a world all meet the same `sessions` users, and
+    are refused where the world is.
     """
     check_confidence(confidence)
     if not policies:
@@ -188,7 +70,8 @@ def compare(
             state=state,
             category=category,
         )
-        return _compare_on_log(policies, source, behaviour, candidates, config, confidence, thresholds)
+        behaviours = behaviours_of(behaviour, source)
+        return _compare_on_log(policies, source, behaviours, candidates, config, confidence, thresholds)
     simulated = {
         name: simulated_value(policy, source, sessions, seed, gamma=gamma, confidence=confidence)
         for name, policy in policies.items()
@@ -231,7 +114,7 @@ def _of_one_meeting(simulated: Mapping[str, SimulatedValue]) -> Comparison:
         pairs.append(Difference(first, second, *_apart(simulated[first], simulated[second], population)))
     values = {name: Interval(result.value, result.low, result.high) for name, result in simulated.items()}
     verdicts = {name: (result.verdict, result.reasons) for name, result in simulated.items()}
-    return _ranked(values, verdicts, pairs, f"{some.sessions:,} simulated users", some.confidence)
+    return ranked(values, verdicts, pairs, f"{some.sessions:,} simulated users", some.confidence)
 
 
 def _apart(first: SimulatedValue, second: SimulatedValue, population: int) -> tuple[float, float, float]:
@@ -255,53 +138,46 @@ def paired_over_seeds(
 def _compare_on_log(
     policies: Mapping[str, Policy],
     log: SessionLog,
-    behaviour: Policy | None,
+    behaviours: Sequence[Policy | None],
     candidates: Sequence[Estimator],
     config: PassConfig,
     confidence: float,
     thresholds: Thresholds | None,
 ) -> Comparison:
-    found: dict[str, Estimates] = {}
-    for policy, (sums, unseen) in pass_over(policies, log, behaviour, config).items():
-        found[policy] = estimates_of(
-            sums,
-            unseen,
+    passes = [pass_over(policies, log, behaviour, config) for behaviour in behaviours]
+    sums = {policy: [found[policy][0] for found in passes] for policy in policies}
+    found: dict[str, Estimates] = {
+        policy: estimates_of(
+            one,
+            passes[0][policy][1],
             tuple(dict.fromkeys((*candidates, find(LOGGED)))),
             gamma=config.gamma,
             confidence=confidence,
             impressions=log.impressions,
             fitted_propensities=log.propensity is None,
             thresholds=thresholds,
+            others=others,
         )
+        for policy, (one, *others) in sums.items()
+    }
     names = [candidate.name for candidate in candidates]
     chosen = min(names, key=lambda name: sum(estimates[name].refused for estimates in found.values()))
+    estimator = candidates[names.index(chosen)]
     rows: dict[str, Estimate] = {policy: estimates[chosen] for policy, estimates in found.items()}
-    rows.setdefault(LOGGED, next(iter(found.values()))[LOGGED])
-    pairs = []
-    for first, second in combinations([policy for policy, row in rows.items() if not row.refused], 2):
-        replicates = rows[first].replicates - rows[second].replicates
-        one, other = rows[first].raw.value, rows[second].raw.value
-        bounds = percentile_interval(replicates, confidence)
-        rounding = _ROUNDING * max(abs(one), abs(other))
-        pairs.append(Difference(first, second, one - other, *bounds, rounding))
+    values = {policy: torch.stack([estimator.value(one) for one in parts]) for policy, parts in sums.items()}
+    if LOGGED not in rows:
+        rows[LOGGED] = next(iter(found.values()))[LOGGED]
+        values[LOGGED] = torch.stack([find(LOGGED).value(one) for one in next(iter(sums.values()))])
+    shown = [policy for policy, row in rows.items() if not row.refused]
+    pairs = [_pair(one, other, values, confidence) for one, other in combinations(shown, 2)]
     verdicts = {policy: (row.verdict, row.reasons) for policy, row in rows.items()}
-    values = {policy: row.raw for policy, row in rows.items()}
-    return _ranked(values, verdicts, pairs, chosen, confidence)
+    return ranked({policy: row.raw for policy, row in rows.items()}, verdicts, pairs, chosen, confidence)
 
 
-def _ranked(
-    values: Mapping[str, Interval],
-    verdicts: Mapping[str, tuple[Verdict, tuple[str, ...]]],
-    pairs: Sequence[Difference],
-    method: str,
-    confidence: float,
-) -> Comparison:
-    """Best first. A policy's rank is 1 + the number of those clearly better: ties share a rank."""
-    pointed = [pair if pair.value >= 0 else pair.reversed() for pair in pairs]
-    beaten = [pair.worse for pair in pointed if pair.clear]
-    rows = [
-        Compared(name, interval, *verdicts[name], None if verdicts[name][0] == "refuse" else 1 + beaten.count(name))
-        for name, interval in values.items()
-    ]
-    rows.sort(key=lambda row: (VERDICTS.index(row.verdict) == 2, -row.raw.value if row.rank else 0.0))
-    return Comparison(tuple(rows), tuple(pointed), method, confidence)
+def _pair(first: str, second: str, values: Mapping[str, Tensor], confidence: float) -> Difference:
+    """values: by policy, with the propensities of each of M models, [M, R+1]."""
+    apart, between = over_behaviours(values[first] - values[second])
+    value = float(apart[0])
+    bounds = widened(value, percentile_interval(apart[1:], confidence), between, len(values[first]), confidence)
+    rounding = _ROUNDING * max(float(values[name][:, 0].mean().abs()) for name in (first, second))
+    return Difference(first, second, value, *bounds, rounding)

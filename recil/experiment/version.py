@@ -12,7 +12,7 @@ from pathlib import Path
 def code_version() -> str:
     """The package's version and 8 digits over its source: a result of other code is never taken for one of this.
 
-    What only reports (the command line, MLflow, reports) does not count, nor do claims, which have versions of their own.
+    What only reports (the command line, MLflow, reports) does not count. Claims have versions of their own.
     """
     try:
         version = metadata.version("recil")

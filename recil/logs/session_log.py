@@ -128,7 +128,7 @@ class SessionLog:
     def slate_size(self) -> int:
         return self.items.shape[1]
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """int64 [S], steps per session."""
         return np.diff(self.offsets)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,3 +114,21 @@ def test_paired_over_seeds():
 def test_nothing_to_compare(good):
     with pytest.raises(InputError, match="none given"):
         compare({}, good.log)
+
+
+def test_several_clones_widen_values_and_differences_alike():
+    found = case(sessions=400)
+    log = replace(found.log, propensity=None)
+    clones = [found.behaviour, RecallPolicy(found.behaviour.table * 1.3), RecallPolicy(found.behaviour.table * 0.7)]
+    policies = {"target": found.target, "behaviour": found.behaviour}
+    one = compare(policies, log, behaviour=clones[0], estimator="snips", replicates=100)
+    same = compare(policies, log, behaviour=clones[:1] * 3, estimator="snips", replicates=100)
+    several = compare(policies, log, behaviour=clones, estimator="snips", replicates=100)
+    pair = ("target", "behaviour")
+    assert same.difference(*pair).value == pytest.approx(one.difference(*pair).value, rel=1e-9)
+    assert same.difference(*pair).low == pytest.approx(one.difference(*pair).low, rel=1e-9)
+    widths = [each.difference(*pair).high - each.difference(*pair).low for each in (one, several)]
+    assert widths[1] > widths[0]
+    for name in pair:
+        alone = evaluate(policies[name], log, behaviour=clones, estimators=("snips",), replicates=100)["snips"]
+        assert several[name].raw == pytest.approx(alone.raw, rel=1e-9)

@@ -62,6 +62,10 @@ def _walk(settings: Settings, seed: int) -> Mapping[str, Measured]:
     return _online(mdp, episodes, settings.td_steps, settings.mc_steps, "", 0.5)
 
 
+def _arms(method: str, steps: tuple[float, ...]) -> tuple[str, ...]:
+    return tuple(f"{method} {step:g}" for step in steps)
+
+
 def _online(
     mdp: TabularMDP,
     episodes: Episodes,
@@ -76,7 +80,7 @@ def _online(
             error = _error(learn(episodes, ValueConfig(step, mdp.gamma, initial)).by_episode, mdp)
             factors = {"method": name, "alpha": step}
             curve = [(session, float(error[session])) for session in _kept(len(error))]
-            arms[f"{where}{name} {step:g}"] = Measured({"rms": float(error[-1])}, {"rms_by_session": curve}, factors)
+            arms[where + f"{name} {step:g}"] = Measured({"rms": float(error[-1])}, {"rms_by_session": curve}, factors)
     return arms
 
 
@@ -130,7 +134,8 @@ def _points(settings: Settings, found: Found) -> tuple[Point, ...]:
         Point.of(
             "Both come near the exact values of a random walk",
             all_of(*(below(found.mean(arm, "rms"), 0.2357 / 2) for arm in (best_td, best_mc))),
-            f"error .2357 at the start; {best_td}: {found.mean(best_td, 'rms')}, {best_mc}: {found.mean(best_mc, 'rms')}",
+            f"error .2357 at the start; {best_td}: {found.mean(best_td, 'rms')};"
+            f" {best_mc}: {found.mean(best_mc, 'rms')}",
         ),
         Point.of(
             "Bootstrapping is worth it: the best TD step ends nearer than the best Monte Carlo step",
@@ -212,11 +217,12 @@ def _charts(settings: Settings, found: Found) -> tuple[Chart, ...]:
 CLAIM = Claim(
     name="values",
     title="Values can be learned from experience",
-    says="A policy's values are learned from sessions alone, by Monte Carlo, V(s) <- V(s) + alpha (G - V(s)), or by temporal"
-    " differences, V(s) <- V(s) + alpha (r + gamma V(s') - V(s)).",
-    set_up="The random walk of five states with a reward of 1 on the right, from values of one half, and a small recommender's"
-    " world (three topics, bored users who leave) from zero, both under the uniform policy. The exact values are a linear"
-    " solve. Each seed's figure is the mean error over independent runs; Monte Carlo and TD read the same sessions.",
+    says="A policy's values are learned from sessions alone, by Monte Carlo, V(s) <- V(s) + alpha (G - V(s)), or by"
+    " temporal differences, V(s) <- V(s) + alpha (r + gamma V(s') - V(s)).",
+    set_up="The random walk of five states with a reward of 1 on the right, from values of one half, and a small"
+    " recommender's world (three topics, bored users who leave) from zero, both under the uniform policy. The exact"
+    " values are a linear solve. Each seed's figure is the mean error over independent runs; Monte Carlo and TD read"
+    " the same sessions.",
     not_shown=(
         "Which step size to take elsewhere: the best one depends on the world and on the number of sessions.",
         "Anything of states that are described by features. These are tables, in which every state is met many times.",
