@@ -3,8 +3,10 @@
 With logits l = states W' + b, mass E = exp(l - max) and Z_k what is left of it at position k, the gradient of
 sum_k c_k log p_k with respect to the logits is, for an item that is not on the slate, -E sum_k c_k / Z_k; for the item
 at position j, c_j - E_j sum_{k <= j} c_k / Z_k, since it is gone from what is left after it. So one pass over the
-logits serves any number of positions, and a block of logits lives only as long as its three matrix products. The idea
-of never storing the logits: Wijmans et al. (2024), "Cut your losses in large-vocabulary language models".
+logits serves any number of positions, and a block of logits lives only as long as its three matrix products. The
+factor of E is one number a row, and scales the rows of the narrow matrices; what items on the slate have instead is
+added for all rows at the end. The idea of never storing the logits: Wijmans et al. (2024), "Cut your losses in
+large-vocabulary language models".
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from torch import Tensor
 
 # Logits of a block: few enough to stay in a processor's cache between passes, enough for its products to be fast.
 LOGITS_AT_ONCE = 1 << 21
+# Logits no larger than this need no maximum taken off: their sums over a catalogue are far from the ends of float32.
+_TAME = 50.0
 # Where less than this share of the mass is left, what was taken away is too close to all of it to be subtracted.
 _LEFT = 0.3
 
@@ -73,13 +77,14 @@ class _WeightedLogProb(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         log_prob = states.new_empty(slate.shape)
         collect = Collector(states, weight, bias, reduced) if any(context.needs_input_grad) else None
+        tame = are_tame(states, weight, bias)
         for rows, (out,) in blocks_of(states, len(weight)):
             logits = torch.addmm(bias, states[rows], weight.T, out=out)
-            found = mass_of(logits, slate[rows], out)
+            found = mass_of(logits, slate[rows], out, tame)
             log_prob[rows] = found.log_prob
             if collect is not None:
-                collect.add(rows, slope_of(found, slate[rows], coefficient[rows]))
-        context.found = None if collect is None else collect.found
+                collect.add_slates(rows, found, slate[rows], coefficient[rows])
+        context.found = None if collect is None else collect.finish()
         total = torch.where(slate >= 0, log_prob * coefficient, 0.0).sum()
         context.mark_non_differentiable(log_prob)
         return total, log_prob
@@ -93,22 +98,22 @@ class _WeightedLogProb(torch.autograd.Function):
 class _SlateLogProb(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, states: Tensor, slate: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        log_prob = states.new_empty(slate.shape)
+        log_prob, tame = states.new_empty(slate.shape), are_tame(states, weight, bias)
         for rows, (out,) in blocks_of(states, len(weight)):
             logits = torch.addmm(bias, states[rows], weight.T, out=out)
-            log_prob[rows] = mass_of(logits, slate[rows], out).log_prob
+            log_prob[rows] = mass_of(logits, slate[rows], out, tame).log_prob
         context.save_for_backward(states, slate, weight, bias)
         return log_prob
 
     @staticmethod
     def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         states, slate, weight, bias = context.saved_tensors
-        collect = Collector(states, weight, bias)
+        collect, tame = Collector(states, weight, bias), are_tame(states, weight, bias)
         for rows, (out,) in blocks_of(states, len(weight)):
             logits = torch.addmm(bias, states[rows], weight.T, out=out)
-            found = mass_of(logits, slate[rows], out)
-            collect.add(rows, slope_of(found, slate[rows], upstream[rows]))
-        return collect.found.states, None, collect.found.weight, collect.found.bias
+            collect.add_slates(rows, mass_of(logits, slate[rows], out, tame), slate[rows], upstream[rows])
+        found = collect.finish()
+        return found.states, None, found.weight, found.bias
 
 
 def blocks_of(states: Tensor, catalogue: int, buffers: int = 1) -> Iterator[tuple[slice, list[Tensor]]]:
@@ -121,12 +126,23 @@ def blocks_of(states: Tensor, catalogue: int, buffers: int = 1) -> Iterator[tupl
         yield rows, [buffer[: rows.stop - first] for buffer in space]
 
 
-def mass_of(logits: Tensor, slate: Tensor, out: Tensor) -> Mass:
-    """The mass of a block's logits [n, A], written to `out`, which may be the logits themselves."""
+def are_tame(states: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether no logit can be large, by the longest vectors on either side."""
+    if not len(states) or not len(weight):
+        return True
+    longest = torch.linalg.vector_norm(states, dim=1).amax() * torch.linalg.vector_norm(weight, dim=1).amax()
+    return bool(longest + bias.abs().amax() <= _TAME)
+
+
+def mass_of(logits: Tensor, slate: Tensor, out: Tensor, tame: bool = False) -> Mass:
+    """The mass of a block's logits [n, A], written to `out`, which may be the logits themselves.
+
+    tame: exp(logits) as they are, with a top of 0.
+    """
     shown, items = slate >= 0, slate.clamp(min=0)
-    top = logits.amax(1, keepdim=True)
+    top = logits.new_zeros((len(logits), 1)) if tame else logits.amax(1, keepdim=True)
     chosen = logits.gather(1, items) - top
-    mass = torch.sub(logits, top, out=out).exp_()
+    mass = torch.exp(logits, out=out) if tame else torch.sub(logits, top, out=out).exp_()
     taken = torch.where(shown, chosen.exp(), 0.0)
     whole = mass.sum(1, keepdim=True)
     before = taken.cumsum(1) - taken
@@ -155,29 +171,45 @@ class Collector:
         self.weight, self.bias = torch.zeros_like(weight), torch.zeros_like(bias)
         self.states = torch.empty_like(states)
         self.dtype = torch.bfloat16 if reduced else states.dtype
-        self.inputs, self.vectors = states.to(self.dtype), weight.to(self.dtype)
+        self.inputs, self.vectors = states, weight
+        self.narrow = weight.to(self.dtype)
+        self.own: list[tuple[slice, Tensor, Tensor]] = []
 
     def add(self, rows: slice, slope: Tensor) -> None:
         """slope: [n, A], the gradient of these rows' logits."""
         self.bias += slope.sum(0)
-        slope = slope.to(self.dtype)
-        self.states[rows] = slope @ self.vectors
+        self._multiply(rows, slope.to(self.dtype), self.inputs[rows])
+
+    def add_slates(self, rows: slice, found: Mass, slate: Tensor, coefficient: Tensor) -> None:
+        """That of sum coefficient * log p of these rows' slates; their mass is written over."""
+        share = torch.where(slate >= 0, coefficient / found.left, 0.0)
+        own = torch.where(slate >= 0, coefficient - found.chosen * share.cumsum(1), 0.0)
+        self.own.append((rows, slate, own))
+        mass = found.mass.scatter_(1, *standing(slate, torch.zeros_like(own)))
+        scale = share.sum(1, keepdim=True).neg_()
+        self.bias.addmv_(mass.T, scale[:, 0])
+        self._multiply(rows, mass.to(self.dtype), self.inputs[rows] * scale)
+        self.states[rows] *= scale
+
+    def _multiply(self, rows: slice, slope: Tensor, inputs: Tensor) -> None:
+        self.states[rows] = slope @ self.narrow
         if self.dtype == self.weight.dtype:
-            self.weight.addmm_(slope.T, self.inputs[rows])
+            self.weight.addmm_(slope.T, inputs)
         else:
-            self.weight += slope.T @ self.inputs[rows]
+            self.weight += slope.T @ inputs.to(self.dtype)
 
-    @property
-    def found(self) -> Gradients:
+    def finish(self) -> Gradients:
+        """The sums, with what the items on slates have of their own, which is added for all rows at once."""
+        for rows, slate, own in self.own:
+            self.states[rows] += (own[..., None] * self.vectors[slate.clamp(min=0)]).sum(1)
+        if self.own:
+            items = torch.cat([slate for _, slate, _ in self.own]).clamp(min=0).flatten()
+            beside = torch.nn.functional.pad(self.inputs, (0, 1), value=1.0)  # a last column for the bias
+            values = torch.cat([own[..., None] * beside[rows, None] for rows, _, own in self.own]).flatten(0, 1)
+            summed = torch.ops.aten.embedding_dense_backward(values, items, len(self.weight), -1, False)
+            self.weight += summed[:, :-1]
+            self.bias += summed[:, -1]
         return Gradients(self.states, self.weight, self.bias)
-
-
-def slope_of(found: Mass, slate: Tensor, coefficient: Tensor) -> Tensor:
-    """[n, A]: the gradient of sum coefficient * log p with respect to the logits, in the place of the mass."""
-    share = torch.where(slate >= 0, coefficient / found.left, 0.0)
-    slope = found.mass.mul_(share.sum(1, keepdim=True).neg_())
-    own = torch.where(slate >= 0, coefficient - found.chosen * share.cumsum(1), 0.0)
-    return slope.scatter_(1, *standing(slate, own))
 
 
 def standing(slate: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from recil.ops.one_pass import Collector, Mass, blocks_of, mass_of, standing
+from recil.ops.one_pass import Collector, Mass, are_tame, blocks_of, mass_of, standing
 
 Coefficient = Callable[[slice, Tensor], Tensor]
 
@@ -72,19 +72,20 @@ class _PolicyPass(torch.autograd.Function):
         log_prob, total = states.new_empty(slate.shape), states.new_zeros(())
         sums = states.new_zeros(3)
         collect = Collector(states, weight, bias) if any(context.needs_input_grad) else None
+        tame = are_tame(states, weight, bias), reference is not None and are_tame(*reference)
         each = costs[0] / max(len(states), 1), costs[1] / max(len(states), 1)
         for rows, (logits, out, other, spare) in blocks_of(states, len(weight), 4):
             torch.addmm(bias, states[rows], weight.T, out=logits)
-            found = mass_of(logits, slate[rows], out)
+            found = mass_of(logits, slate[rows], out, tame[0])
             log_prob[rows] = found.log_prob
-            parts = _Parts.of(found, logits, reference, rows, other, spare)
+            parts = _Parts.of(found, logits, reference, rows, (other, spare), tame[1])
             constant = coefficient(rows, found.log_prob)
             total += torch.where(slate[rows] >= 0, constant * found.log_prob, 0.0).sum()
             sums += parts.sums()
             if collect is not None:
                 collect.add(rows, _slope(found, parts, logits, other, slate[rows], constant, each))
         means = sums / max(len(states), 1)
-        context.found = None if collect is None else collect.found
+        context.found = None if collect is None else collect.finish()
         loss = total + costs[0] * means[1] + costs[1] * means[0]
         context.mark_non_differentiable(log_prob, means)
         return loss, log_prob, means
@@ -106,8 +107,10 @@ class _Parts(NamedTuple):
 
     @staticmethod
     def of(
-        found: Mass, logits: Tensor, reference: Reference | None, rows: slice, other: Tensor, spare: Tensor
+        found: Mass, logits: Tensor, reference: Reference | None, rows: slice, space: tuple[Tensor, Tensor], tame: bool
     ) -> _Parts:
+        """space: where the reference's logits are left, and room for their mass; tame: these logits need no maximum."""
+        other, spare = space
         whole = found.mass.sum(1, keepdim=True)
         own = _dot(found.mass, logits) / whole
         log_own = whole.log() + found.top
@@ -116,8 +119,8 @@ class _Parts(NamedTuple):
             uniform = torch.full_like(own, math.log(logits.shape[1]))
             return _Parts(whole, own, own, log_own, log_own, uniform)
         torch.addmm(reference.bias, reference.states[rows], reference.weight.T, out=other)
-        top = other.amax(1, keepdim=True)
-        mass = torch.sub(other, top, out=spare).exp_()
+        top = torch.zeros_like(whole) if tame else other.amax(1, keepdim=True)
+        mass = torch.exp(other, out=spare) if tame else torch.sub(other, top, out=spare).exp_()
         sums = mass.sum(1, keepdim=True)
         log_reference = sums.log() + top
         of_reference = _dot(found.mass, other) / whole

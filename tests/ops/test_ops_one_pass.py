@@ -33,9 +33,14 @@ def by_definition(states: Tensor, slate: Tensor, coefficient: Tensor, weight: Te
 @pytest.mark.parametrize("positions", [1, 2, 5])
 @pytest.mark.parametrize("sharp", [1.0, 12.0])
 @pytest.mark.parametrize("at_once", [1, 3 * ITEMS, 1 << 20])
-def test_values_and_gradients_are_those_of_the_definition(positions, sharp, at_once, monkeypatch) -> None:
-    """Sharp: most of the mass goes with the first item, so that what is left has to be summed afresh."""
+@pytest.mark.parametrize("tame", [50.0, 0.0, 1e3])
+def test_values_and_gradients_are_those_of_the_definition(positions, sharp, at_once, tame, monkeypatch) -> None:
+    """Sharp: most of the mass goes with the first item, so that what is left has to be summed afresh.
+
+    Tame: logits below this need no maximum taken off.
+    """
     monkeypatch.setattr(one_pass, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(one_pass, "_TAME", tame)
     states, slate, coefficient, weight, bias = inputs(positions, sharp)
     variables = (states, weight, bias)
     expected = by_definition(states, slate, coefficient, weight, bias)
@@ -93,3 +98,22 @@ def test_no_block_is_larger_than_the_bound_and_all_share_their_memory(monkeypatc
     assert {first.shape for _, first, _ in blocks} == {(3, ITEMS), (1, ITEMS)}
     assert len({first.data_ptr() for _, first, _ in blocks}) == 1 == len({second.data_ptr() for _, _, second in blocks})
     assert len(list(one_pass.blocks_of(states, 1000))) == 10  # a row at a time where no more fit
+
+
+def test_single_precision_is_near_at_the_bound_of_what_needs_no_maximum() -> None:
+    """Logits up to 50 over many items: neither the sums nor what is divided by them leave float32."""
+    generator = torch.Generator().manual_seed(1)
+    states, weight = torch.randn(40, WIDTH, generator=generator), torch.randn(5000, WIDTH, generator=generator)
+    longest = torch.linalg.vector_norm(states, dim=1).amax() * torch.linalg.vector_norm(weight, dim=1).amax()
+    states, bias = (states * 49.9 / longest).requires_grad_(), torch.zeros(5000, requires_grad=True)
+    weight.requires_grad_()
+    assert one_pass.are_tame(states, weight, bias)
+    slate = torch.randint(0, 5000, (40, 1), generator=generator)
+    coefficient = torch.full((40, 1), 1e-5)
+    total, _ = weighted_log_prob(states, slate, coefficient, weight, bias)
+    found = torch.autograd.grad(total, (states, weight, bias))
+    exact = [part.detach().double().requires_grad_() for part in (states, weight, bias)]
+    expected = by_definition(exact[0], slate, coefficient.double(), exact[1], exact[2])
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    for one, other in zip(found, torch.autograd.grad(expected, exact), strict=True):
+        assert torch.allclose(one.double(), other, rtol=1e-3, atol=1e-5 * float(other.abs().max()))

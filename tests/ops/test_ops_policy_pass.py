@@ -37,10 +37,13 @@ def by_definition(
 @pytest.mark.parametrize("with_reference", [True, False])
 @pytest.mark.parametrize(("kl", "entropy"), [(0.0, 0.0), (0.7, 0.0), (0.0, -1.0), (0.4, 0.3)])
 @pytest.mark.parametrize("at_once", [4 * ITEMS, 1 << 20])
+@pytest.mark.parametrize("tame", [50.0, 0.0])
 def test_values_and_gradients_are_those_of_the_definition(
-    positions, with_reference, kl, entropy, at_once, monkeypatch
+    positions, with_reference, kl, entropy, at_once, tame, monkeypatch
 ) -> None:
+    """Tame: logits below this need no maximum taken off."""
     monkeypatch.setattr(one_pass, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(one_pass, "_TAME", tame)
     generator = torch.Generator().manual_seed(positions)
 
     def normal(*shape: int) -> Tensor:
