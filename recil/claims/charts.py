@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recil.claims.claim import Chart, Panel
-from recil.claims.found import Found, Mean, mean_of
+from recil.claims.found import Found, Mean, mean_of, said
 from recil.report.drawing import GREY, band, legend_below, name, panels, png, stroke
 from recil.report.page import Picture
 
@@ -87,10 +87,21 @@ def _panel(axes: Any, panel: Panel, found: Found, lines: Mapping[str, Mapping[st
         else:
             points = np.array(truth, dtype=float)
             axes.plot(points[:, 0], points[:, 1], "x", color="#222222", markersize=6, label=label)
-    if "x" in panel.log:
-        axes.set_xscale("log")
-    if "y" in panel.log:
-        axes.set_yscale("log")
+    for side, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if side in panel.log:
+            _logarithmic(axes, side, axis)
+
+
+def _logarithmic(axes: Any, side: str, axis: Any) -> None:
+    """Few ticks, with plain numbers: matplotlib's own lie over each other where an axis spans less than two decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    getattr(axes, f"set_{side}scale")("log")
+    low, high = getattr(axes, f"get_{side}lim")()
+    decades = np.log10(high / low)
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: said(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _curves(axes: Any, panel: Panel, found: Found, lines: Mapping[str, Mapping[str, Any]]) -> None:
