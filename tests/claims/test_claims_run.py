@@ -20,12 +20,13 @@ from recil.claims.publish import sweep_of
 from recil.claims.result import newest_result, result_of, summarise, write_pages
 from recil.claims.table import CLAIMS, claim_of
 from recil.claims.walk import run_claim, units_of
-from recil.cli.main import main
+from recil.cli.main import cli
 from recil.errors import InputError
 from recil.track.find import find_runs
 
 pytestmark = MLFLOW_WARNINGS
 SMALL = ("settings.runs=4", "settings.sessions=12", "settings.recommender_sessions=12", "seeds=[0,1]")
+SMALLER = (*SMALL[:3], "seeds=[0]")
 
 
 def small_file(folder: Path, text: str = "") -> Path:
@@ -129,8 +130,9 @@ def test_pages_are_written_out_of_the_store_though_code_and_work_folder_are_gone
     assert "[Values can be learned from experience](values/README.md)" in index and found.standing in index
 
 
+@pytest.mark.slow
 def test_processes_do_not_change_the_numbers(tmp_path):
-    file = load_claim(small_file(tmp_path), overrides=SMALL)
+    file = load_claim(small_file(tmp_path), overrides=SMALLER)
     for jobs in (1, 2):
         run_claim(file, fresh_store(tmp_path, f"{jobs}.db"), tmp_path / str(jobs), jobs)
     parts = [
@@ -164,13 +166,13 @@ def test_the_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store, path = fresh_store(tmp_path), small_file(tmp_path)
     options = ["--tracking-uri", store.uri] + [part for one in SMALL for part in ("--set", one)]
-    run = CliRunner().invoke(main, ["run", str(path), "--format", "csv", "--jobs", "1", *options])
+    run = CliRunner().invoke(cli, ["run", str(path), "--format", "csv", "--jobs", "1", *options])
     assert run.exit_code == 0 and run.stdout.startswith("arm,measure,value,low,high,seeds\nTD 0.05,rms,0.")
-    run = CliRunner().invoke(main, ["run", str(path), "--jobs", "1", *options])
+    run = CliRunner().invoke(cli, ["run", str(path), "--jobs", "1", *options])
     assert run.exit_code == 0 and max(map(len, run.stdout.splitlines())) <= 80
-    report = CliRunner().invoke(main, ["report", str(tmp_path), *options])
+    report = CliRunner().invoke(cli, ["report", str(tmp_path), *options])
     assert report.exit_code == 0 and (tmp_path / "README.md").exists() and (path.parent / "figure-1.png").exists()
-    report = CliRunner().invoke(main, ["report", str(path), "--out", "elsewhere", *options])
+    report = CliRunner().invoke(cli, ["report", str(path), "--out", "elsewhere", *options])
     assert report.exit_code == 0 and (tmp_path / "elsewhere" / "README.md").exists()
 
 
@@ -180,7 +182,7 @@ def test_a_folder_without_claims_and_a_size_for_what_has_none_are_refused(tmp_pa
         claim_files_in(tmp_path / "empty")
     plain = tmp_path / "plain.toml"
     plain.write_text("name = 'x'\n")
-    run = CliRunner().invoke(main, ["run", str(plain), "--size", "quick"])
+    run = CliRunner().invoke(cli, ["run", str(plain), "--size", "quick"])
     assert run.exit_code != 0
 
 
