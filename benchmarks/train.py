@@ -6,7 +6,9 @@
 A synthetic log of 50,000 sessions of 20 steps over 10,000 items, one item a step; width 64, batches of 512 sessions,
 exact softmax over the whole catalogue. Every cell runs in a process of its own, whose peak memory is its own.
 `products` is the time that the matrix products of the step take by themselves, measured in the same process: of the
-softmax layer (logits, and the gradients of states and of vectors) and of the encoder.
+softmax layer (logits, and the gradients of states and of vectors) and of the encoder. Cells with negatives are steps
+alone, against 1,024 sampled items, over 10,000 and over a million items; the last line compares the two, memory without
+the item tables and their optimiser's state.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Cell:
     only: int = 4_096
     bfloat16: bool = False
     epochs: int = 1
+    negatives: int = 0
 
 
 CELLS = {
@@ -49,6 +52,8 @@ CELLS = {
     "clone-gru": Cell("clone", "gru"),
     "clone-transformer": Cell("clone", "transformer"),
     "clone-transformer-bfloat16": Cell("clone", "transformer", bfloat16=True),
+    "clone-transformer-negatives": Cell("clone steps", "transformer", negatives=1024),
+    "clone-transformer-negatives-million": Cell("clone steps", "transformer", items=1_000_000, negatives=1024),
     "finetune-gru": Cell("finetune", "gru"),
     "finetune-transformer": Cell("finetune", "transformer"),
     "bandit": Cell("clone", "bag", items=50, sessions=100_000, steps=1, only=100_000, epochs=5),
@@ -88,6 +93,37 @@ def clone_rate(cell: Cell, log: SessionLog) -> float:
     return cell.only * cell.epochs / (time.perf_counter() - started)
 
 
+def clone_steps_rate(cell: Cell, log: SessionLog) -> float:
+    """Sessions per second of cloning steps alone, by the median step: no start, no held-out sessions."""
+    from recil.train.clone import cloning
+    from recil.train.loop import optimisers_of, take_step
+
+    config = recil.CloneConfig(cell.encoder, WIDTH, batch=_batch(cell), held_out=0.01, negatives=cell.negatives)
+    _, objective, schedule = cloning(log, config, 0)
+    optimisers, seconds = optimisers_of(objective, schedule), []
+    order = batches(objective.sessions, objective.lengths, _batch(cell), recil.Streams(0), 0)
+    for step, sessions in enumerate(part for part in order if len(part) == _batch(cell)):
+        started = time.perf_counter()
+        take_step(objective, optimisers["main"], schedule, sessions, step)
+        seconds.append(time.perf_counter() - started)
+        if not step:
+            _fill(optimisers)
+    return _batch(cell) / float(np.median(seconds[1:]))
+
+
+def _fill(optimisers: dict[str, torch.optim.Optimizer]) -> None:
+    """Makes the system give the optimisers all their memory, so that what tables take is known."""
+    for optimiser in optimisers.values():
+        for state in optimiser.state.values():
+            for value in state.values():
+                value.add_(0)
+
+
+def table_gb(cell: Cell) -> float:
+    """Vectors of inputs and outputs and biases, their mean squares, and when each row was last touched."""
+    return cell.items * 4 * (2 * (2 * WIDTH + 1) + 3) / 2**30 if cell.negatives else 0.0
+
+
 def finetune_rate(cell: Cell, log: SessionLog) -> float:
     """Sessions per second of finetuning steps, critic and KL to the clone included."""
     from recil.policies.encoders import EncoderConfig
@@ -113,14 +149,18 @@ def _batch(cell: Cell) -> int:
     return BATCH if cell.steps > 1 else 4096
 
 
-WORK: dict[str, Callable[[Cell, SessionLog], float]] = {"clone": clone_rate, "finetune": finetune_rate}
+WORK: dict[str, Callable[[Cell, SessionLog], float]] = {
+    "clone": clone_rate,
+    "clone steps": clone_steps_rate,
+    "finetune": finetune_rate,
+}
 
 
 def products_rate(cell: Cell) -> float:
     """Positions per second that the products of a cloning step allow: three of the softmax layer, and the encoder's."""
-    rows = 256
-    state, vectors = torch.randn(rows, WIDTH), torch.randn(cell.items, WIDTH)
-    slope = torch.randn(rows, cell.items)
+    rows, items = 256, cell.negatives or cell.items
+    state, vectors = torch.randn(rows, WIDTH), torch.randn(items, WIDTH)
+    slope = torch.randn(rows, items)
     shapes = {"bag": [(WIDTH, WIDTH)], "gru": [(2 * WIDTH, 3 * WIDTH), (WIDTH, 3 * WIDTH)]}
     inside = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)] * 2
     layers = [(torch.randn(rows, m), torch.randn(m, n)) for m, n in shapes.get(cell.encoder, inside)]
@@ -146,7 +186,8 @@ def measured(name: str) -> dict[str, float | str]:
     """One cell, in this process."""
     cell = CELLS[name]
     log = synthetic_log(cell)
-    WORK[cell.work](replace(cell, only=min(cell.only, 2 * BATCH)), log.select(np.arange(2 * BATCH)))  # warms up
+    if not cell.negatives:  # whose first step is left out, and whose tables are to stand in memory once
+        WORK[cell.work](replace(cell, only=min(cell.only, 2 * BATCH)), log.select(np.arange(2 * BATCH)))  # warms up
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rate = WORK[cell.work](cell, log)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -157,6 +198,7 @@ def measured(name: str) -> dict[str, float | str]:
         "positions_per_second": rate * cell.steps,
         "share_of_products": rate * cell.steps / products,
         "peak_gb": max(peak, before) / 2**20,
+        "apart_gb": max(peak, before) / 2**20 - table_gb(cell),
     }
 
 
@@ -170,13 +212,21 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print("| cell | sessions/s | positions/s | of the products alone | peak memory, GB |\n|---|---:|---:|---:|---:|")
+    rows = {}
     for name in arguments.cells:
         done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True)
-        row = json.loads(done.stdout.splitlines()[-1])
+        row = rows[name] = json.loads(done.stdout.splitlines()[-1])
         print(
             f"| {name} | {row['sessions_per_second']:,.0f} | {row['positions_per_second']:,.0f} |"
             f" {row['share_of_products']:.0%} | {row['peak_gb']:.2f} |",
             flush=True,
+        )
+    small, large = (rows.get(f"clone-transformer-negatives{end}") for end in ("", "-million"))
+    if small and large:
+        print(
+            "\nA million items against 10,000: step time "
+            f"{small['sessions_per_second'] / large['sessions_per_second']:.2f}x, memory apart from the tables "
+            f"{large['apart_gb'] / small['apart_gb']:.2f}x ({small['apart_gb']:.2f} and {large['apart_gb']:.2f} GB)"
         )
 
 

@@ -138,9 +138,16 @@ class ItemTable(nn.Module):
 
     def forward(self) -> Tensor:
         """[A, width]"""
-        table = self.own.weight
+        return self._with_features(self.own.weight, None)
+
+    def at(self, items: Tensor) -> Tensor:
+        """The vectors of some items, int64 [n], and of no others. [n, width]"""
+        return self._with_features(self.own(items), items)
+
+    def _with_features(self, table: Tensor, items: Tensor | None) -> Tensor:
         for index, part in enumerate(self.features):
             values = self.get_buffer(f"column_{index}")
+            values = values if items is None else values[items]
             vectors = part(values, tuple(values.shape), table)
             if values.ndim == 2:
                 member = (values >= 0).to(table.dtype)[..., None]

@@ -132,9 +132,14 @@ class SoftmaxPolicy(nn.Module):
         weight, bias = self.head()
         return nn.functional.linear(states, weight, bias)
 
-    def head(self) -> tuple[Tensor, Tensor]:
-        """Item vectors [A, D] and biases [A], divided by the temperature."""
-        return self.output() / self.temperature, self.bias.weight[:, 0] / self.temperature
+    def head(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Item vectors [A, D] and biases [A], divided by the temperature; of these items alone where some are given."""
+        if items is None:
+            vectors, bias = self.output(), self.bias.weight[:, 0]
+        else:
+            vectors, bias = self.output.at(items), self.bias.weight[items, 0]
+        # A division by 1 would copy a table that may be most of the memory.
+        return (vectors, bias) if self.temperature == 1 else (vectors / self.temperature, bias / self.temperature)
 
     def next_logits(self, history: History) -> Tensor:
         """Logits of the coming slate's first item, [B, A]."""

@@ -16,8 +16,8 @@ from recil.ops.adversarial import discriminator_loss
 from recil.policies.softmax import SoftmaxPolicy
 from recil.train.adversarial_config import AdversarialConfig
 from recil.train.critic import Critic, critic_loss, give_credit
-from recil.train.policy_loss import Credited, policy_loss
-from recil.train.policy_step import log_propensity, ratio_diagnostics
+from recil.train.policy_loss import Credited, log_propensity, policy_loss
+from recil.train.policy_step import ratio_diagnostics
 from recil.train.reinforce import untrained
 
 # A discriminator's logit -> reward; see recil.ops.adversarial.

@@ -13,7 +13,8 @@ from recil.ops.policy_gradient import per_step_weight
 from recil.policies.softmax import SoftmaxPolicy
 from recil.train.critic import give_credit
 from recil.train.logged_sessions import LoggedSessions
-from recil.train.policy_step import Learner, log_propensity
+from recil.train.policy_loss import log_propensity
+from recil.train.policy_step import Learner
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ ENOUGH_REWARDED = 10
 class Judge:
     """Held-out sessions with the credit of their items, fixed once: every policy of a run is judged by the same.
 
-    credit: [S, T, K], in the order of `held_out`, 0 where nothing was shown; clone: [S, 2], the clone's sums.
+    credit: [S, T, K], in the order of `held_out`, 0 where nothing was shown; clone: [S, 2], the clone's sums;
+    behaviour: log beta of each batch, [B, T, K].
     """
 
     sessions: LoggedSessions
@@ -61,6 +63,7 @@ class Judge:
     batch: int
     credit: Tensor
     clone: Tensor
+    behaviour: tuple[Tensor, ...]
 
     @staticmethod
     def of(learner: Learner, sessions: LoggedSessions, held_out: np.ndarray, batch: int) -> Judge:
@@ -68,8 +71,7 @@ class Judge:
         credit = torch.zeros(len(held_out), int(sessions.log.lengths[held_out].max()), sessions.log.slate_size)
         for start in range(0, len(held_out), batch):
             history = sessions.batch(held_out[start : start + batch])
-            with torch.no_grad():
-                states = learner.policy.encode(history)
+            states = sessions.encode(learner.policy, history)
             advantage = give_credit(learner.critic, states, history, learner.scale, learner.config).advantage
             credit[start : start + batch, : history.steps] = advantage.cpu()
         return Judge.restored(learner, sessions, held_out, batch, credit)
@@ -77,10 +79,10 @@ class Judge:
     @staticmethod
     def restored(learner: Learner, sessions: LoggedSessions, held_out: np.ndarray, batch: int, credit: Tensor) -> Judge:
         """The judge of an interrupted run, from the credit it had."""
-        blank = torch.empty(0, 2)
-        return replace(
-            judge := Judge(sessions, held_out, batch, credit, blank), clone=judge._sums(sessions.clone, learner)[0]
-        )
+        parts = (sessions.batch(held_out[start : start + batch]) for start in range(0, len(held_out), batch))
+        behaviour = tuple(log_propensity(sessions.with_propensities(part)) for part in parts)
+        judge = Judge(sessions, held_out, batch, credit, torch.empty(0, 2), behaviour)
+        return replace(judge, clone=judge._sums(sessions.clone, learner)[0])
 
     def gain(self, learner: Learner) -> Gain:
         """The learner's policy against the clone, in reward per item shown; no gain where too few are rewarded."""
@@ -97,11 +99,10 @@ class Judge:
     def _sums(self, policy: SoftmaxPolicy, learner: Learner) -> tuple[Tensor, Tensor]:
         """Per session [S, 2]: sums of the capped ratios and of ratio * credit; the logs of the ratios shown, [n]."""
         sums, logs = [], []
-        for start in range(0, len(self.held_out), self.batch):
-            history = self.sessions.batch(self.held_out[start : start + self.batch])
-            with torch.no_grad():
-                log_prob = policy.log_prob_of_sessions(history)
-            weight = per_step_weight(log_prob, log_propensity(history), learner.config.cap).double() * history.shown
+        for start, behaviour in zip(range(0, len(self.held_out), self.batch), self.behaviour, strict=True):
+            history = self.sessions.log.batch(self.held_out[start : start + self.batch]).to(behaviour.device)
+            log_prob = self.sessions.log_prob(policy, history)
+            weight = per_step_weight(log_prob, behaviour, learner.config.cap).double() * history.shown
             credit = self.credit[start : start + self.batch, : history.steps].to(weight.device)
             sums.append(torch.stack([weight.sum((1, 2)), (weight * credit).sum((1, 2))], -1))
             logs.append(weight[history.shown].log())

@@ -14,10 +14,14 @@ from torch import Tensor
 from recil.errors import InputError
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
+from recil.ops.proposal import Proposal
 from recil.policies.encoders import Drop, EncoderConfig
 from recil.policies.softmax import SoftmaxPolicy
+from recil.policies.touched import log_prob_of_sessions_by_items
 from recil.random import Streams, stable_hashes
 from recil.train.loop import Objective, OnMetrics, Schedule, fit
+from recil.train.rows import Tables
+from recil.train.sampled import SampledLikelihood, affordable
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class CloneConfig:
     tied           an item has one vector, as input of the encoder and as output; see SoftmaxConfig
     bfloat16       the gradient's products over the catalogue with 8 bits of precision, not the likelihood: about a
                    quarter faster on processors that multiply such numbers, slower on others
+    negatives      0: every step scores the whole catalogue. Else so many items stand for it, drawn anew for each step
+                   by frequency and uniformly: for catalogues beyond some 100,000 items, whose steps then cost what
+                   those of a small one do. Only rows that a step touches move, and decay. Held-out sessions are scored
+                   in full, as many of them as take a few seconds
     """
 
     encoder: str = "bag"
@@ -53,6 +61,7 @@ class CloneConfig:
     dropout: float = 0.0
     tied: bool = False
     bfloat16: bool = False
+    negatives: int = 0
 
     def __post_init__(self) -> None:
         EncoderConfig(self.encoder, self.width)
@@ -65,6 +74,16 @@ class CloneConfig:
             raise InputError("clone.dropout", f"{self.dropout} is not from 0 to below 1", "give a share such as 0.3")
         if not self.weight_decay >= 0:
             raise InputError("clone.weight_decay", f"{self.weight_decay} is below 0", "give 0 or more")
+        if not self.negatives >= 0:
+            raise InputError(
+                "clone.negatives",
+                f"{self.negatives} is below 0",
+                "give 0 for the whole catalogue, or some such as 2048",
+            )
+        if self.negatives and self.bfloat16:
+            raise InputError(
+                "clone.bfloat16", "only products over the whole catalogue have it", "leave out bfloat16 or negatives"
+            )
 
 
 def clone(
@@ -82,21 +101,37 @@ def clone(
     cloned. A log without any reward can.
     """
     config = config or CloneConfig()
+    policy, objective, schedule = cloning(log, config, seed)
+    fit(objective, schedule, Streams(seed).child("clone"), on_metrics, checkpoint)
+    return policy
+
+
+def cloning(log: SessionLog, config: CloneConfig, seed: int) -> tuple[SoftmaxPolicy, Objective, Schedule]:
+    """The untrained policy, what it is to learn and how."""
     _check(log, config)
     training, held_out = held_out_sessions(log, config.held_out)
     policy = SoftmaxPolicy.for_log(
         log, EncoderConfig(config.encoder, config.width), config.item_features, seed, config.tied
     )
-    _start_at_frequencies(policy, log, training)
-
+    counts = item_counts(log, training)
+    _start_at_frequencies(policy, counts)
     streams = Streams(seed).child("clone")
+    sampled = _sampled(policy, counts, config, streams)
+    if sampled is not None:
+        held_out = affordable(log, held_out, policy.catalogue)
 
     def loss(sessions: np.ndarray, step: int | None = None) -> tuple[Tensor, int]:
-        """With dropout, except where no step is taken."""
+        """With dropout and negatives, except where no step is taken."""
         history = log.batch(sessions)
         mask = _scored(history, config.only_rewarded)
         drop = _dropout(config.dropout, streams, step) if config.dropout and step is not None else None
-        return -policy.weighted_log_prob(history, mask.float(), config.bfloat16, drop), int(mask.sum())
+        if sampled is None:
+            found = policy.weighted_log_prob(history, mask.float(), config.bfloat16, drop)
+        elif step is None:
+            found = (log_prob_of_sessions_by_items(policy, history) * mask).sum()
+        else:
+            found = sampled.log_prob(history, mask, step, drop)
+        return -found, int(mask.sum())
 
     objective = Objective(
         name="clone",
@@ -108,10 +143,19 @@ def clone(
         lengths=log.lengths[training],
         items=_items_per_session(log, training, config.only_rewarded),
         settings=_settings(log, config, seed),
+        tables=None if sampled is None else sampled.tables,
     )
     schedule = Schedule(config.epochs, config.batch, config.learning_rate, config.weight_decay, config.patience)
-    fit(objective, schedule, streams, on_metrics, checkpoint)
-    return policy
+    return policy, objective, schedule
+
+
+def _sampled(
+    policy: SoftmaxPolicy, counts: np.ndarray, config: CloneConfig, streams: Streams
+) -> SampledLikelihood | None:
+    if not config.negatives:
+        return None
+    tables = Tables(policy, config.learning_rate, config.weight_decay)
+    return SampledLikelihood(policy, Proposal.of(counts, config.negatives), streams, tables)
 
 
 def held_out_sessions(log: SessionLog, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -147,12 +191,17 @@ def _scored(history: History, only_rewarded: bool) -> Tensor:
     return history.shown & (history.reward > 0) if only_rewarded else history.shown
 
 
-@torch.no_grad()
-def _start_at_frequencies(policy: SoftmaxPolicy, log: SessionLog, sessions: np.ndarray) -> None:
-    """Biases that make the untrained policy recommend by how often an item was shown: a start close to the goal."""
+def item_counts(log: SessionLog, sessions: np.ndarray) -> np.ndarray:
+    """How often these sessions show each item. [A]"""
     rows, inside = log.rows(sessions)
     items = log.items[rows[inside]]
-    count = np.bincount(items[items >= 0], minlength=log.catalogue).astype("float64")
+    return np.bincount(items[items >= 0], minlength=log.catalogue)
+
+
+@torch.no_grad()
+def _start_at_frequencies(policy: SoftmaxPolicy, counts: np.ndarray) -> None:
+    """Biases that make the untrained policy recommend by how often an item was shown: a start close to the goal."""
+    count = counts.astype("float64")
     policy.bias.weight[:, 0] = torch.from_numpy(np.log((count + 0.5) / (count + 0.5).mean()))
 
 

@@ -13,16 +13,19 @@ import numpy as np
 from recil.errors import InputError
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
+from recil.ops.proposal import Proposal
 from recil.policies.environment import Environment
 from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams
-from recil.train.clone import held_out_sessions
+from recil.train.clone import held_out_sessions, item_counts
 from recil.train.finetune_config import FinetuneConfig, GradientConfig
 from recil.train.from_log import improve_from_log
 from recil.train.in_world import MoreSessions, improve_in_world
 from recil.train.logged_sessions import LoggedSessions
 from recil.train.loop import OnMetrics
 from recil.train.policy_step import Learner
+from recil.train.rows import Tables
+from recil.train.sampled_steps import SampledSteps
 
 
 def finetune(
@@ -47,17 +50,34 @@ def finetune(
     streams = Streams(seed).child("finetune")
     frozen = copy.deepcopy(policy).requires_grad_(False).eval()
     trained = copy.deepcopy(policy).requires_grad_(True).eval()
-    learner = Learner.of("finetune", trained, frozen, config, config.kl, source.slate_size, streams)
+    sampled = _sampled(trained, source, config, streams)
+    learner = Learner.of("finetune", trained, frozen, config, config.kl, source.slate_size, streams, sampled)
     settings = settings_digest(config, seed, policy, source if isinstance(source, SessionLog) else log)
     if isinstance(source, SessionLog):
         if log is not None:
             raise InputError("finetune", "got two logs", "give a world as the source, or one log only")
-        sessions = LoggedSessions(source, frozen)
+        sessions = LoggedSessions(source, frozen, large=sampled is not None)
         improve_from_log(learner, sessions, config, streams, settings, on_metrics, checkpoint)
         return trained
     more = None if log is None else _drawn_from(LoggedSessions(log, frozen), config, streams, source.slate_size)
     improve_in_world(learner, source, streams, settings, on_metrics, checkpoint, more)
     return trained
+
+
+def _sampled(
+    policy: SoftmaxPolicy, source: SessionLog | Environment, config: FinetuneConfig, streams: Streams
+) -> SampledSteps | None:
+    if not config.negatives:
+        return None
+    if not isinstance(source, SessionLog):
+        raise InputError(
+            "FinetuneConfig negatives",
+            f"{config.negatives}, but acting in a world draws from the whole catalogue",
+            "give a log as the source, or leave negatives at 0",
+        )
+    training, _ = held_out_sessions(source, config.held_out)
+    proposal = Proposal.of(item_counts(source, training), config.negatives)
+    return SampledSteps(proposal, streams, Tables(policy, config.learning_rate))
 
 
 def _drawn_from(sessions: LoggedSessions, config: FinetuneConfig, streams: Streams, slate_size: int) -> MoreSessions:

@@ -78,6 +78,8 @@ class FinetuneConfig(GradientConfig):
               that is smaller)
     patience  from a log: epochs without a better choice after which training stops
     overlap   from a log: training stops once the effective share of the held-out items shown falls below this
+    negatives from a log: 0, or so many items that stand for the catalogue in each step, as in `CloneConfig`; the
+              sessions that choose are then as many of those held out as can be scored in full within a minute or so
     """
 
     kl: float = 0.3
@@ -86,6 +88,7 @@ class FinetuneConfig(GradientConfig):
     margin: float = 1.64
     patience: int = 8
     overlap: float = 0.1
+    negatives: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +98,7 @@ class FinetuneConfig(GradientConfig):
             require(self, name, getattr(self, name) >= 1, "give 1 or more")
         require(self, "held_out", 0 < self.held_out < 1, "give a share between 0 and 1")
         require(self, "overlap", 0 <= self.overlap < 1, "give a share from 0 to below 1")
+        require(self, "negatives", self.negatives >= 0, "give 0 for the whole catalogue, or some such as 2048")
 
 
 @dataclass(frozen=True)

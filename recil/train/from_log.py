@@ -17,6 +17,10 @@ from recil.train.finetune_config import FinetuneConfig
 from recil.train.logged_sessions import LoggedSessions
 from recil.train.loop import OnMetrics, batches
 from recil.train.policy_step import Learner
+from recil.train.sampled import affordable
+
+# Logits of held-out sessions after each epoch over a large catalogue: rewards are rarer than what a clone is judged by.
+LOGITS_TO_CHOOSE = 1 << 33
 
 
 @dataclass
@@ -45,6 +49,8 @@ def improve_from_log(
     """
     log = sessions.log
     training, held_out = held_out_sessions(log, config.held_out)
+    if config.negatives:
+        held_out = affordable(log, held_out, log.catalogue, LOGITS_TO_CHOOSE)
     learner.scale, learner.items = sessions.scale(), log.impressions / log.sessions
     best = copy.deepcopy(learner.policy.state_dict())
     found = checkpoint and load_checkpoint(checkpoint, learner.modules, learner.optimisers, settings)
@@ -75,7 +81,7 @@ def _warm_up(
     step, epoch = 0, 0
     while step < config.critic_warmup:
         for chosen in batches(training, sessions.log.lengths[training], config.batch, streams.child("warm-up"), epoch):
-            learner.warm_up(sessions.batch(chosen))
+            learner.warm_up(sessions.batch(chosen), step)
             step += 1
             if step == config.critic_warmup:
                 break

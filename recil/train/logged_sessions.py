@@ -6,19 +6,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recil.errors import InputError
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.policies.softmax import SoftmaxPolicy
+from recil.policies.touched import Touched, log_prob_of_sessions_by_items
 
 
 @dataclass(frozen=True)
 class LoggedSessions:
-    """Sessions of a log with propensities: its own, or those of the clone where it has none."""
+    """Sessions of a log with propensities: its own, or those of the clone where it has none.
+
+    large: the catalogue is scored by blocks of items, and the clone's propensities are left to whoever trains
+    """
 
     log: SessionLog
     clone: SoftmaxPolicy
+    large: bool = False
 
     def __post_init__(self) -> None:
         if self.log.catalogue != self.clone.catalogue:
@@ -47,9 +53,24 @@ class LoggedSessions:
         return float(np.abs(self.log.reward).sum(dtype=np.float64)) / self.log.impressions
 
     def batch(self, sessions: np.ndarray) -> History:
-        device = next(self.clone.parameters()).device
-        history = self.log.batch(sessions).to(device)
+        """With propensities, unless the log has none and is over a large catalogue."""
+        history = self.log.batch(sessions).to(next(self.clone.parameters()).device)
+        return history if self.large else self.with_propensities(history)
+
+    def with_propensities(self, history: History) -> History:
         if history.propensity is not None:
             return history
-        with torch.no_grad():
-            return replace(history, propensity=self.clone.log_prob_of_sessions(history).exp())
+        return replace(history, propensity=self.log_prob(self.clone, history).exp())
+
+    @torch.no_grad()
+    def log_prob(self, policy: SoftmaxPolicy, history: History) -> Tensor:
+        """Exact, [B, T, K], without gradient."""
+        return log_prob_of_sessions_by_items(policy, history) if self.large else policy.log_prob_of_sessions(history)
+
+    @torch.no_grad()
+    def encode(self, policy: SoftmaxPolicy, history: History) -> Tensor:
+        """The policy's states, [B, T + 1, D], without gradient."""
+        if not self.large:
+            return policy.encode(history)
+        touched = Touched.of(policy, history)
+        return touched.call(lambda small: small.encode(touched.relabelled(history)))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recil.errors import InputError
 from recil.random import Streams
 from recil.train.checkpoint import load_checkpoint, save_checkpoint
+from recil.train.rows import Tables
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
@@ -39,6 +40,7 @@ class Objective:
     items     mean number of items of a session: what a step's loss is divided by does not depend on its batch, or items
               of short sessions would count for more
     settings  text that fixes everything but the number of epochs; a checkpoint of other settings is refused
+    tables    weights of the model of which a step touches some rows: the loss says which, and only those move
     """
 
     name: str
@@ -50,6 +52,7 @@ class Objective:
     lengths: np.ndarray
     items: float
     settings: str = ""
+    tables: Tables | None = None
 
 
 @dataclass(frozen=True)
@@ -121,23 +124,23 @@ def fit(
     A run that was stopped and started again with the same `checkpoint` ends with the same bits as one that was not. The
     file is written after each epoch and at least every minute, which is what an interruption costs at most.
     """
-    optimiser = _optimiser(objective.model, schedule)
-    state = _resume(checkpoint, objective, optimiser)
+    optimisers = optimisers_of(objective, schedule)
+    state = _resume(checkpoint, objective, optimisers)
 
     def save() -> float:
         if checkpoint is not None:
             modules = {"model": objective.model}
-            save_checkpoint(checkpoint, modules, {"main": optimiser}, state.progress(objective.settings), state.best)
+            save_checkpoint(checkpoint, modules, optimisers, state.progress(objective.settings), state.best)
         return time.monotonic()
 
     saved = time.monotonic()
     while state.epoch < schedule.epochs and state.epoch - state.best_epoch <= schedule.patience:
         objective.model.train()
-        for group in optimiser.param_groups:
+        for group in itertools.chain.from_iterable(part.param_groups for part in optimisers.values()):
             group["lr"] = schedule.learning_rate * 0.5**state.failures
         epoch = batches(objective.sessions, objective.lengths, schedule.batch, streams, state.epoch)
         for sessions in itertools.islice(epoch, state.cursor, None):
-            loss, items = _step(objective, optimiser, schedule, sessions, state.step)
+            loss, items = take_step(objective, optimisers["main"], schedule, sessions, state.step)
             state.after_batch(loss, items)
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 saved = save()
@@ -150,16 +153,18 @@ def fit(
     return Fitted(state.best_epoch, state.best_loss, state.epoch)
 
 
-def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+def optimisers_of(objective: Objective, schedule: Schedule) -> dict[str, torch.optim.Optimizer]:
     """Biases do not decay: they hold how often things occur, and shrinking them would make the rare common."""
     weights: list[Tensor] = []
     biases: list[Tensor] = []
-    for parameter in model.parameters():
+    tables, model = objective.tables, objective.model
+    for parameter in model.parameters() if tables is None else tables.others(model):
         (weights if parameter.ndim > 1 and parameter.shape[-1] > 1 else biases).append(parameter)
-    return torch.optim.AdamW(
+    main = torch.optim.AdamW(
         [{"params": weights, "weight_decay": schedule.weight_decay}, {"params": biases, "weight_decay": 0.0}],
         lr=schedule.learning_rate,
     )
+    return {"main": main} if tables is None else {"main": main, "tables": tables.optimiser}
 
 
 def batches(
@@ -181,17 +186,21 @@ def batches(
         yield sessions[order[start : start + batch]]
 
 
-def _step(
+def take_step(
     objective: Objective, optimiser: torch.optim.Optimizer, schedule: Schedule, sessions: np.ndarray, step: int
 ) -> tuple[float, int]:
+    """One step on these sessions. Returns the sum of their loss and the number of their items."""
     loss, items = objective.loss(sessions, step)
     if not torch.isfinite(loss):
         raise _not_a_number(objective, sessions, step, float(loss.detach()))
     if items:
         optimiser.zero_grad()
         (loss / (objective.items * schedule.batch)).backward()
-        nn.utils.clip_grad_norm_(objective.model.parameters(), schedule.largest_norm)
+        rows = [] if objective.tables is None else objective.tables.leaves()
+        nn.utils.clip_grad_norm_([*objective.model.parameters(), *rows], schedule.largest_norm)
         optimiser.step()
+        if objective.tables is not None:
+            objective.tables.step()
     return float(loss.detach()), items
 
 
@@ -223,10 +232,10 @@ def _end_epoch(objective: Objective, state: _State, on_metrics: OnMetrics | None
     state.cursor, state.total, state.items = 0, 0.0, 0
 
 
-def _resume(checkpoint: str | Path | None, objective: Objective, optimiser: torch.optim.Optimizer) -> _State:
-    found = checkpoint and load_checkpoint(
-        checkpoint, {"model": objective.model}, {"main": optimiser}, objective.settings
-    )
+def _resume(
+    checkpoint: str | Path | None, objective: Objective, optimisers: dict[str, torch.optim.Optimizer]
+) -> _State:
+    found = checkpoint and load_checkpoint(checkpoint, {"model": objective.model}, optimisers, objective.settings)
     if not found:
         return _State()
     progress, best = found

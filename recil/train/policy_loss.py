@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recil.errors import InputError
 from recil.logs.history import History
-from recil.ops.policy_pass import PolicyPass, Reference, policy_pass
+from recil.ops.policy_pass import Coefficient, PolicyPass, Reference, policy_pass
 from recil.policies.softmax import SoftmaxPolicy
 
 
@@ -57,17 +58,36 @@ def policy_loss(
     if reference is not None:
         with torch.no_grad():
             beside = Reference(reference.before_steps(sessions)[took_place], *reference.head())
-    head, count = policy.head(), sessions.shown.sum().clamp(min=1)
+    head = policy.head()
+
+    def run(coefficient: Coefficient, kl: float, entropy: float) -> PolicyPass:
+        return policy_pass(own, slates, *head, beside, coefficient, kl if beside is not None else 0.0, entropy)
+
+    return guarded(run, sessions, credited, kl, floor)
+
+
+def guarded(
+    run: Callable[[Coefficient, float, float], PolicyPass],
+    sessions: History,
+    credited: Credited,
+    kl: float,
+    floor: float,
+) -> PolicyLoss:
+    """run: a pass over the steps that took place: their coefficients, the cost of KL, that of entropy -> what it found.
+
+    floor: see `policy_loss`.
+    """
+    took_place, count = sessions.happened & sessions.shown.any(-1), sessions.shown.sum().clamp(min=1)
     behaviour, advantage = credited.behaviour[took_place], credited.advantage[took_place]
 
     def coefficient(rows: slice, log_prob: Tensor) -> Tensor:
         return credited.weight(log_prob, behaviour[rows]) * advantage[rows] / -count
 
-    found = policy_pass(own, slates, *head, beside, coefficient, kl if reference is not None else 0.0)
+    found = run(coefficient, kl, 0.0)
     below = bool(found.entropy < floor * found.reference_entropy)
     if below:
         with torch.enable_grad():
-            loss = policy_pass(own, slates, *head, beside, _nothing, entropy=-1.0).loss
+            loss = run(_nothing, 0.0, -1.0).loss
         found = found._replace(loss=loss)
     return _of(found, took_place, sessions, below)
 
@@ -79,3 +99,10 @@ def _nothing(rows: slice, log_prob: Tensor) -> Tensor:
 def _of(found: PolicyPass, took_place: Tensor, sessions: History, below: bool) -> PolicyLoss:
     log_prob = found.log_prob.new_zeros(sessions.items.shape).index_put((took_place,), found.log_prob)
     return PolicyLoss(found.loss, log_prob, found.entropy, found.kl, found.reference_entropy, below)
+
+
+def log_propensity(sessions: History) -> Tensor:
+    """[B, T, K] log beta of the logged items, 0 at pads."""
+    if sessions.propensity is None:
+        raise InputError("sessions", "have no propensities", "give the log the propensities of its policy's clone")
+    return torch.where(sessions.shown, sessions.propensity, 1.0).log()

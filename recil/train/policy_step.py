@@ -17,7 +17,8 @@ from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams
 from recil.train.critic import Critic, critic_loss, give_credit
 from recil.train.finetune_config import GradientConfig
-from recil.train.policy_loss import Credited, policy_loss
+from recil.train.policy_loss import Credited, guarded, log_propensity, policy_loss
+from recil.train.sampled_steps import SampledSteps
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Learner:
     step    policy steps so far
     items   mean number of items of a session where batches hold sessions of similar length, as those of a log do: then
             a step's losses are divided by the items of an average batch. None: by those of its own
+    sampled what stands for a large catalogue, or None where all of it is scored
     """
 
     name: str
@@ -45,6 +47,7 @@ class Learner:
     scale: float = 1.0
     step: int = 0
     items: float | None = None
+    sampled: SampledSteps | None = None
 
     @staticmethod
     def of(
@@ -55,35 +58,49 @@ class Learner:
         kl: float,
         slate_size: int,
         streams: Streams,
+        sampled: SampledSteps | None = None,
     ) -> Learner:
         critic = Critic(policy.config.encoder.width, slate_size, config.critic_width, streams.generator("critic"))
         critic.to(next(policy.parameters()).device)
+        whole = policy.parameters() if sampled is None else sampled.tables.others(policy)
         optimisers: dict[str, torch.optim.Optimizer] = {
-            "policy": torch.optim.Adam(policy.parameters(), config.learning_rate),
+            "policy": torch.optim.Adam(whole, config.learning_rate),
             "critic": torch.optim.Adam(critic.parameters(), config.critic_learning_rate),
         }
-        return Learner(name, policy, clone, config, kl, critic, optimisers)
+        if sampled is not None:
+            optimisers["tables"] = sampled.tables.optimiser
+        return Learner(name, policy, clone, config, kl, critic, optimisers, sampled=sampled)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         return {"policy": self.policy, "critic": self.critic}
 
-    def warm_up(self, sessions: History) -> float:
-        """One step of the critic alone, with the policy as it is. Returns its loss."""
+    def warm_up(self, sessions: History, step: int = 0) -> float:
+        """One step of the critic alone, the `step`-th, with the policy as it is. Returns its loss."""
         with torch.no_grad():
-            states = self.policy.encode(sessions)
-            log_prob = self.policy.log_prob_of_sessions(sessions)
-        weight = policy_gradient.per_step_weight(log_prob, log_propensity(sessions), self.config.cap)
+            if self.sampled is not None:
+                seen = self.sampled.look(self.policy, self.clone, sessions, "warm-up", step)
+                states, log_prob, behaviour = seen.states, seen.log_prob(), seen.behaviour(sessions)
+            else:
+                states, behaviour = self.policy.encode(sessions), log_propensity(sessions)
+                log_prob = self.policy.log_prob_of_sessions(sessions)
+        weight = policy_gradient.per_step_weight(log_prob, behaviour, self.config.cap)
         return self._fit_critic(sessions, states, weight)
 
     def improve(self, sessions: History) -> dict[str, float]:
         """One step of the policy and of the critic on sessions with propensities. Returns the step's diagnostics."""
-        config, shown, behaviour = self.config, sessions.shown, log_propensity(sessions)
-        states = self.policy.encode(sessions)
+        config, shown, seen = self.config, sessions.shown, None
+        if self.sampled is not None:
+            seen = self.sampled.look(self.policy, self.clone, sessions, "steps", self.step, learn=True)
+        states = self.policy.encode(sessions) if seen is None else seen.states
+        behaviour = log_propensity(sessions) if seen is None else seen.behaviour(sessions)
         credit = give_credit(self.critic, states, sessions, self.scale, config)
         weigh = partial(policy_gradient.per_step_weight, cap=config.cap, top_k=config.top_k)
         credited = Credited(behaviour, credit.advantage, weigh)
-        found = policy_loss(self.policy, self.clone, states, sessions, credited, self.kl, config.entropy_floor)
+        if seen is None:
+            found = policy_loss(self.policy, self.clone, states, sessions, credited, self.kl, config.entropy_floor)
+        else:
+            found = guarded(seen.run, sessions, credited, self.kl, config.entropy_floor)
         norm = self._descend("policy", self.policy, found.loss * self._share(sessions), sessions)
         weight = weigh(found.log_prob, behaviour)
         capped = policy_gradient.per_step_weight(found.log_prob, behaviour, config.cap)
@@ -113,7 +130,9 @@ class Learner:
         """One step down this loss; InputError, and no step, where loss or gradient is not finite."""
         self.optimisers[part].zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(module.parameters(), self.config.gradient_norm)
+        tables = self.sampled.tables if self.sampled is not None and part == "policy" else None
+        rows = [] if tables is None else tables.leaves()
+        norm = nn.utils.clip_grad_norm_([*module.parameters(), *rows], self.config.gradient_norm)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             few = ", ".join(map(str, sessions.session[:8].tolist())) + (", ..." if sessions.batch > 8 else "")
             raise InputError(
@@ -123,14 +142,9 @@ class Learner:
                 "look at these sessions' rewards, propensities and columns, or lower the learning rate",
             )
         self.optimisers[part].step()
+        if tables is not None:
+            tables.step()
         return float(norm)
-
-
-def log_propensity(sessions: History) -> Tensor:
-    """[B, T, K] log beta of the logged items, 0 at pads."""
-    if sessions.propensity is None:
-        raise InputError("sessions", "have no propensities", "give the log the propensities of its policy's clone")
-    return torch.where(sessions.shown, sessions.propensity, 1.0).log()
 
 
 def ratio_diagnostics(log_ratio: Tensor, cap: float) -> dict[str, float]:

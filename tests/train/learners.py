@@ -12,6 +12,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -36,6 +37,16 @@ def case() -> tuple[TasteWorld, recil.SessionLog, SoftmaxPolicy]:
 
 def _clone(**options):
     return recil.clone(case()[1], CLONING, 3, **options)
+
+
+def _clone_with_negatives(**options):
+    return recil.clone(case()[1], replace(CLONING, negatives=5, dropout=0.1), 3, **options)
+
+
+def _finetune_with_negatives(**options):
+    _, log, start = case()
+    config = recil.FinetuneConfig(epochs=6, critic_warmup=2, batch=30, negatives=5)
+    return recil.finetune(start, log, config, 3, **options)
 
 
 def _finetune_on_the_log(**options):
@@ -71,6 +82,8 @@ def _adversarial(**options):
 
 LEARNERS: dict[str, Callable[..., SoftmaxPolicy]] = {
     "clone": _clone,
+    "clone_with_negatives": _clone_with_negatives,
+    "finetune_with_negatives": _finetune_with_negatives,
     "finetune_on_the_log": _finetune_on_the_log,
     "finetune_in_the_world": _finetune_in_the_world,
     "reinforce": _reinforce,

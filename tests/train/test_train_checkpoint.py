@@ -45,7 +45,7 @@ def test_an_interruption_within_an_epoch_loses_nothing(tmp_path, monkeypatch):
     config = CloneConfig(epochs=3, **SMALL)
     straight_metrics, metrics = [], []
     straight = clone(LOG, config, on_metrics=lambda *found: straight_metrics.append(found))
-    take_step, steps = loop._step, []
+    take_step, steps = loop.take_step, []
 
     def stopped_often(*arguments):
         if len(steps) in (1, 3, 7):
@@ -54,7 +54,7 @@ def test_an_interruption_within_an_epoch_loses_nothing(tmp_path, monkeypatch):
         steps.append(None)
         return take_step(*arguments)
 
-    monkeypatch.setattr(loop, "_step", stopped_often)
+    monkeypatch.setattr(loop, "take_step", stopped_often)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             clone(LOG, config, checkpoint=tmp_path / "run", on_metrics=lambda *found: metrics.append(found))

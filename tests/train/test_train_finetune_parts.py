@@ -19,8 +19,8 @@ from recil.train.critic import Critic, give_credit, returns_after
 from recil.train.finetune import finetune
 from recil.train.finetune_config import FinetuneConfig
 from recil.train.logged_sessions import LoggedSessions
-from recil.train.policy_loss import Credited, policy_loss
-from recil.train.policy_step import Learner, log_propensity
+from recil.train.policy_loss import Credited, log_propensity, policy_loss
+from recil.train.policy_step import Learner
 
 
 @pytest.fixture(scope="module")
