@@ -115,9 +115,11 @@ def below(mean: Mean, bound: float) -> bool | None:
 
 
 def near(mean: Mean, truth: float, errors: float = 4.0, seeds: int = 1, slack: float = 1e-9) -> bool:
-    """Whether a truth lies within so many standard errors of a mean over `seeds`."""
+    """Whether a truth lies within so many standard errors of a mean over `seeds` (a t with one degree less)."""
     if np.isnan(mean.low):
         return abs(mean.value - truth) <= slack
+    if seeds < 2:
+        raise InputError("near", "a mean with an interval is over several seeds", "say over how many")
     error = (mean.high - mean.low) / 2 / float(stats.t.ppf(0.975, seeds - 1))
     return abs(mean.value - truth) <= errors * error + slack
 
