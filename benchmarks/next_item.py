@@ -23,7 +23,7 @@ import recil
 from recil.evaluate.intervals import student_interval
 from recil.ops.ranking import hit_rate, ndcg, rank_of
 
-LONGEST = 200  # steps of a session that a cloner is trained on: its last ones
+LONGEST = 200  # steps of a session that a cloner sees at once: longer ones are trained on in pieces
 CLONERS = {
     f"clone, {encoder}": recil.CloneConfig(
         encoder, batch=16, epochs=40, learning_rate=2e-3, patience=4, dropout=0.3, tied=True
@@ -33,10 +33,14 @@ CLONERS = {
 
 
 def without_last(log: recil.SessionLog, count: int, longest: int | None = None) -> recil.SessionLog:
-    """Each session less its `count` last steps; only the `longest` last of what is left."""
+    """Each session less its `count` last steps; in pieces of at most `longest` steps, counted from its end."""
     frame = log.to_frame()
     place = frame.groupby("session_id", sort=False).cumcount(ascending=False)
-    kept = frame[(place >= count) & (place < count + longest if longest else True)]
+    kept = frame[place >= count]
+    if longest is not None:
+        piece = (place[kept.index] - count) // longest
+        kept = kept.assign(session_id=kept["session_id"].astype(str) + "-" + piece.astype(str))
+        kept = kept.assign(step=kept.groupby("session_id", sort=False).cumcount())
     return recil.SessionLog.from_frame(kept, log.items_frame())
 
 

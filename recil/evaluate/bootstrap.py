@@ -36,8 +36,8 @@ def session_keys(session_ids: np.ndarray) -> Tensor:
 # A count is at least k where a random byte is at least _EDGES[k - 1]: 94, 95, 46, 16, 4 and 1 of 256 bytes are 0 to 5.
 # Mean and variance are 1 exactly, the third factorial moment is .984, where a Poisson count's are all 1.
 _EDGES = (94, 189, 235, 251, 255)
-# Sessions that are drawn at once, and sessions and columns that are summed at once: what they need stays in the cache.
-_DRAWN, _SESSIONS, _COLUMNS = 128, 64, 8
+# Sessions that are drawn at once, and sessions that are summed at once: what they need stays in the cache.
+_DRAWN, _SESSIONS = 128, 128
 
 
 def poisson_counts(streams: Streams, keys: Tensor, replicates: int) -> Tensor:
@@ -76,20 +76,18 @@ def _mixed(words: np.ndarray) -> np.ndarray:
 def totals(counts: Tensor, parts: Mapping[Name, Tensor]) -> dict[Name, Tensor]:
     """Sums over sessions in every replicate: counts [R, B] of any type, parts [B, ...] -> [R, ...] each, float64.
 
-    The counts are looked at once for all parts, a block of sessions after the other; thin products are the fastest.
+    The counts are looked at once for all parts, a block of sessions after the other, which stays in the cache.
     """
-    columns = torch.cat([part.double().reshape(len(part), -1) for part in parts.values()], 1).T.contiguous().numpy()
-    often = counts.T.numpy()
-    found = np.zeros((len(columns), len(counts)))
-    taken = np.empty((_SESSIONS, len(counts)))
+    columns = torch.cat([part.double().reshape(len(part), -1) for part in parts.values()], 1).T.contiguous()
+    often = counts.T
+    found = columns.new_zeros(len(columns), len(counts))
+    taken = columns.new_empty(_SESSIONS, len(counts))
     for start in range(0, len(often), _SESSIONS):
         some = slice(start, start + _SESSIONS)
-        block = taken[: len(often[some])]
-        block[...] = often[some]
-        for first in range(0, len(columns), _COLUMNS):
-            found[first : first + _COLUMNS] += columns[first : first + _COLUMNS, some] @ block
+        block = taken[: len(often[some])].copy_(often[some])
+        found.addmm_(columns[:, some], block)
     shapes = {name: part.shape[1:] for name, part in parts.items()}
-    pieces = torch.from_numpy(found).split([shape.numel() for shape in shapes.values()])
+    pieces = found.split([shape.numel() for shape in shapes.values()])
     return {name: piece.T.reshape(-1, *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
