@@ -106,6 +106,7 @@ class Claim:
     points     (settings, found) -> what the claim says, point by point
     columns    of the table; charts: of the page
     exact      parts without chance, run with the first seed alone
+    dear       part -> how many of the seeds it is run with, where that is not all
     """
 
     name: str
@@ -120,6 +121,12 @@ class Claim:
     columns: tuple[Column, ...]
     charts: Callable[[Any, Found], tuple[Chart, ...]]
     exact: Callable[[Any], tuple[str, ...]] = lambda settings: ()
+    dear: Callable[[Any], Mapping[str, int]] = lambda settings: {}
+
+    def units(self, settings: Any, seeds: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+        """(part, seed) of everything that is to be run."""
+        few = dict(self.dear(settings)) | dict.fromkeys(self.exact(settings), 1)
+        return tuple((part, seed) for part in self.parts(settings) for seed in seeds[: few.get(part, len(seeds))])
 
 
 def standing_of(points: Sequence[Point]) -> Standing:

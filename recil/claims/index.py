@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from recil.claims.file import FULL, is_claim
+from recil.claims.file import FULL, ClaimFile, is_claim
 from recil.claims.result import ClaimResult
 from recil.claims.table import CLAIMS
 from recil.errors import InputError
 from recil.report.markdown import marked
-from recil.report.words import seconds
+from recil.report.words import DASH, seconds
 
 FILE = "experiment.toml"
 _BEGINNING = """# Experiments
@@ -38,20 +38,28 @@ def claim_files_in(folder: Path) -> tuple[Path, ...]:
     return tuple(files[name] for name in sorted(files, key=lambda name: (order.get(name, len(order)), name)))
 
 
-def index_page(results: Sequence[ClaimResult]) -> str:
-    """Markdown, with a row for each claim."""
-    lines = ["| claim | what it says | verdict | points that hold | time |", "|:---|:---|:---|---:|---:|"]
-    for result in results:
-        claim = result.sweep.file.claim
-        cells = (
-            f"[{marked(claim.title)}]({result.sweep.file.path.parent.name}/README.md)",
-            marked(claim.says),
+def index_page(results: Sequence[ClaimResult], missing: Sequence[ClaimFile] = ()) -> str:
+    """Markdown, with a row for each claim. missing: those of which nothing is finished."""
+    rows = {
+        result.name: (
+            _linked(result.sweep.file, "README.md"),
+            marked(result.sweep.file.claim.says),
             result.standing,
             f"{result.holding} of {len(result.points)}",
             seconds(result.took),
         )
-        lines.append("| " + " | ".join(cells) + " |")
+        for result in results
+    }
+    for file in missing:
+        rows[file.claim.name] = _linked(file, FILE), marked(file.claim.says), "not run", DASH, DASH
+    lines = ["| claim | what it says | verdict | points that hold | time |", "|:---|:---|:---|---:|---:|"]
+    order = [name for name in CLAIMS if name in rows]
+    lines += ["| " + " | ".join(rows[name]) + " |" for name in order]
     sizes = {result.sweep.file.size for result in results}
-    size = "" if sizes == {FULL} else f" These are runs of size {', '.join(sorted(sizes))}."
+    size = "" if sizes <= {FULL} else f" These are runs of size {', '.join(sorted(sizes))}."
     note = f"\nTime: of all parts one after the other, on one thread each.{size}\n"
     return _BEGINNING + "\n".join(lines) + "\n" + note
+
+
+def _linked(file: ClaimFile, page: str) -> str:
+    return f"[{marked(file.claim.title)}]({file.path.parent.name}/{page})"

@@ -94,9 +94,11 @@ def mean_words(mean: Mean, digits: int) -> str:
 
 
 def _seeds(found: Found) -> str:
+    counts = {len(found.of(arm)) for arm in found.arms} - {1}
+    few = f", {min(counts)} where a part is dear" if counts and min(counts) < len(found.seeds) else ""
     return (
-        f"Means over {len(found.seeds)} seeds with {found.confidence:.0%} Student t intervals over them; what has no"
-        " interval has no chance in it."
+        f"Means over {len(found.seeds)} seeds{few}, with {found.confidence:.0%} Student t intervals over them; what has"
+        " no interval has no chance in it."
     )
 
 

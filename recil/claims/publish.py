@@ -96,6 +96,12 @@ def found_of(sweep: Sweep) -> Found:
     runs = find_runs(sweep.store, sweep.experiment_id, {"recil.sweep": sweep.key, "recil.stage": "claim"})
     if not runs:
         raise _nothing(sweep)
+    wanted = set(sweep.file.claim.units(sweep.file.settings, sweep.file.seeds))
+    missing = wanted - {(run.tags["recil.part"], int(run.tags["recil.seed"])) for run in runs}
+    if missing:
+        part, seed = min(missing)
+        problem = f"{len(missing)} of {len(wanted)} parts are not finished, such as {part} with seed {seed}"
+        raise InputError(sweep.file.claim.name, problem, "run it again: it goes on where it was stopped")
     parts = sweep.file.claim.parts(sweep.file.settings)
     runs.sort(key=lambda run: (parts.index(run.tags["recil.part"]), int(run.tags["recil.place"])))
     return Found(tuple(_arm_run(sweep.store, run) for run in runs), sweep.file.seeds)

@@ -81,17 +81,15 @@ def run_claim(
 
 
 def units_of(file: ClaimFile, folder: Path) -> list[PartUnit]:
-    """Every part with every seed; parts without chance with the first seed alone."""
+    """Every part with its seeds."""
     try:
         (folder / "parts").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(str(folder), f"cannot be written ({error})", "run where you may write") from error
-    claim, exact = file.claim, file.claim.exact(file.settings)
-    units = []
-    for part in claim.parts(file.settings):
-        for seed in file.seeds[:1] if part in exact else file.seeds:
-            key = content_hash([claim_version(claim.name), claim.name, dataclasses.asdict(file.settings), part, seed])
-            units.append(PartUnit(claim.name, file.settings, part, seed, key, folder / "parts" / f"{key}.json"))
+    claim, units = file.claim, []
+    for part, seed in claim.units(file.settings, file.seeds):
+        key = content_hash([claim_version(claim.name), claim.name, dataclasses.asdict(file.settings), part, seed])
+        units.append(PartUnit(claim.name, file.settings, part, seed, key, folder / "parts" / f"{key}.json"))
     return units
 
 

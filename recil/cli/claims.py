@@ -80,10 +80,18 @@ def report_claims(
     store = resolve_store(store_uri)
     written: list[Path] = []
     results: list[ClaimResult] = []
+    missing: list[ClaimFile] = []
     # Pages of the full size belong beside their files; those of smaller ones would overwrite them.
     base = out or (None if size in (None, FULL) else work / "claims")
     for file in _files(path, size, overrides):
-        result = newest_result(sweep_of(file, store, work.resolve() / "spool"))
+        try:
+            result = newest_result(sweep_of(file, store, work.resolve() / "spool"))
+        except InputError as error:
+            if not path.is_dir():
+                raise
+            say(str(error))
+            missing.append(file)
+            continue
         results.append(result)
         name = file.path.parent.name
         folder = file.path.parent if base is None else base / name if path.is_dir() or out is None else base
@@ -93,7 +101,7 @@ def report_claims(
             raise InputError(str(folder), f"cannot be written ({error})", "name another folder") from error
     if path.is_dir():
         index = (base or path) / "README.md"
-        index.write_text(index_page(results), encoding="utf-8")
+        index.write_text(index_page(results, missing), encoding="utf-8")
         written.append(index)
     return written
 

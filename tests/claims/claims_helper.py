@@ -41,11 +41,9 @@ def smallest(name: str, **settings: Any) -> Tried:
     """The smallest form of experiments/<name>, every part with every seed. settings: to change."""
     file = load_claim(EXPERIMENTS / name / "experiment.toml", "smallest")
     chosen = replace(file.settings, **settings)
-    exact = file.claim.exact(chosen)
     runs = [
         run
-        for part in file.claim.parts(chosen)
-        for seed in (file.seeds[:1] if part in exact else file.seeds)
+        for part, seed in file.claim.units(chosen, file.seeds)
         for run in arm_runs(file.claim.measure(chosen, part, seed), part, seed)
     ]
     return Tried(file.claim, chosen, Found(tuple(runs), file.seeds))

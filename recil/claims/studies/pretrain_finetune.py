@@ -81,6 +81,10 @@ def _parts(settings: Settings) -> tuple[str, ...]:
     return ("demo", "first_batch", *(name for name in LOGS if _is_there(getattr(settings, name))))
 
 
+def _dear(settings: Settings) -> Mapping[str, int]:
+    return dict.fromkeys(LOGS, settings.published_seeds)
+
+
 def _is_there(folder: str) -> bool:
     return bool(folder) and Path(folder).is_dir() and any(Path(folder).iterdir())
 
@@ -175,8 +179,6 @@ def _estimated(policy: Any, test: recil.SessionLog, true: float, logged: bool) -
 
 
 def _published(settings: Settings, name: str, seed: int) -> Mapping[str, Measured]:
-    if seed >= settings.published_seeds:
-        return {}
     own = replace(
         settings,
         sessions=settings.published,
@@ -282,6 +284,7 @@ CLAIM = Claim(
     not_shown=page.NOT_SHOWN,
     settings=Settings,
     parts=_parts,
+    dear=_dear,
     measure=_measure,
     points=page.points,
     columns=(
