@@ -60,6 +60,7 @@ def test_open_bandit_each_policys_rate_from_the_others_log(real_logs: Path, sour
 
 
 @MLFLOW_WARNINGS
+@pytest.mark.slow  # learners after kill -9 are in the main suite, tests/train/test_train_killed.py
 def test_a_run_that_was_killed_goes_on_to_the_same_table(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recil", "run", "experiment.toml", "--jobs", "1"]
 

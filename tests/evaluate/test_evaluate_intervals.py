@@ -242,6 +242,15 @@ def test_intervals_hold_their_value_and_keep_order(values, confidence):
             assert low >= min(0.0, *values) and high <= max(4.0, *values)
 
 
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1.0, 1e200])
+def test_the_likelihood_interval_has_the_units_of_its_values(scale):
+    """Squares of the smallest numbers are 0: the search for a bound once went on for ever."""
+    values = np.array([0.0, 0.0, 1.0, 3.0, 0.5, 0.0])
+    wanted = likelihood_interval(values)
+    found = likelihood_interval(values * scale)
+    assert [part / scale for part in found] == pytest.approx(wanted, rel=1e-3 if scale < 1e-300 else 1e-9)
+
+
 def test_bad_input():
     with pytest.raises(InputError, match="at least one"):
         student_interval([])

@@ -29,9 +29,18 @@ def likelihood_interval(values: Numbers, confidence: float = 0.95, weights: Numb
     check_confidence(confidence)
     sample = sample_of(values)
     control = None if weights is None else _control(weights, len(sample))
+    least_value, extent = float(sample.min()), float(np.ptp(sample))
+    if len(sample) < 2 or extent == 0:
+        return _most_likely(sample, control), math.nan, math.nan
+    # In units of its range: squares of the smallest numbers would be 0, and the search would not move.
+    found = _unit_interval((sample - least_value) / extent, control, confidence)
+    value, low, high = (min(least_value + extent * part, float(sample.max())) for part in found)
+    return value, low, high
+
+
+def _unit_interval(sample: np.ndarray, control: np.ndarray | None, confidence: float) -> Bounds:
+    """Of values from 0 to 1, both of which are among them."""
     value = _most_likely(sample, control)
-    if len(sample) < 2 or np.ptp(sample) == 0:
-        return value, math.nan, math.nan
     # The F quantile in place of χ² corrects for small n (Owen 2001, section 2.6).
     limit = float(stats.f.ppf(confidence, 1, len(sample) - 1))
     least = 0.0 if control is None else _deficit(control[:, None])
@@ -42,7 +51,7 @@ def likelihood_interval(values: Numbers, confidence: float = 0.95, weights: Numb
         return _deficit(constraints) - least - limit
 
     step = math.sqrt(limit / len(sample)) * float(sample.std())
-    low, high = (_crossing(beyond, value, float(end), step) for end in (sample.min(), sample.max()))
+    low, high = (_crossing(beyond, value, end, step) for end in (0.0, 1.0))
     return value, low, high
 
 
