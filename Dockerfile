@@ -1,10 +1,11 @@
-# recil with a CPU build of torch, as `make demo` installs it: everything pinned, neither TensorFlow nor JAX.
+# recil as `make demo` installs it: everything pinned, neither TensorFlow nor JAX.
 #   docker build -t recil .
 #   docker run --rm -v "$PWD:/work" recil run experiment.toml
-# For a CUDA build: --build-arg TORCH_PIP_ARGS="" (pip's usual wheel for Linux) or the index of your choice.
+# Torch's build is pip's usual one unless --build-arg TORCH_PIP_ARGS="..." says what to give to pip, such as the index of
+# its smaller CPU wheels.
 FROM python:3.11-slim
 
-ARG TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+ARG TORCH_PIP_ARGS=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 MLFLOW_DISABLE_TELEMETRY=true
 
 # g++: drawing slates is compiled once, where there is a compiler.

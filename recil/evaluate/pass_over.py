@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from recil.errors import InputError
-from recil.evaluate import scoring
 from recil.evaluate.arrays import Extra, SessionArrays
 from recil.evaluate.bootstrap import poisson_counts, session_keys
 from recil.evaluate.estimators import Estimator
 from recil.evaluate.extras import Look, Models, category_codes, extras_of, state_column
 from recil.evaluate.reward_model import fit_out_of_fold
-from recil.evaluate.scoring import target_slates
+from recil.evaluate.scoring import log_propensity_of, scores_of, stretches, target_slates
+from recil.evaluate.scoring import session_batches as sessions_at_once
 from recil.evaluate.sums import SessionSums
 from recil.evaluate.target_models import TargetRows, fit_least_variance, fit_q_evaluation
 from recil.evaluate.terms import StepTerm, Term, Weighting
@@ -130,17 +130,17 @@ def arrays_over(
     check(policies, log, behaviour)
     streams = Streams(config.seed).child("evaluate")
     fold, seen = np.empty(log.sessions, dtype=np.int8), torch.zeros(log.catalogue, dtype=torch.bool)
-    for start, run in scoring.stretches(log, _MOST_STEPS):
+    for start, run in stretches(log, _MOST_STEPS):
         keys = session_keys(run.session_ids)
         fold[start : start + run.sessions] = (streams.uniform("fold", keys)[:, 0] * _FOLDS).numpy()
         seen[torch.from_numpy(np.unique(run.items[run.items != PAD])).long()] = True
     targets = {name: _target(policy, log, behaviour, config, fold) for name, policy in policies.items()}
-    for start, run in scoring.stretches(log, _MOST_STEPS):
+    for start, run in stretches(log, _MOST_STEPS):
         keys, folds = session_keys(run.session_ids), torch.from_numpy(fold[start : start + run.sessions]).long()
         for chosen in session_batches(run):
             batch = replace(run.batch(chosen), session=keys[chosen])
             counts = poisson_counts(streams, batch.session, config.replicates)
-            log_propensity = scoring.log_propensity_of(batch, behaviour)
+            log_propensity = log_propensity_of(batch, behaviour)
             for name, target in targets.items():
                 look = target.look(batch, log_propensity, folds[chosen], config, streams)
                 drawn = look.own[look.own >= 0]
@@ -150,7 +150,7 @@ def arrays_over(
 
 def session_batches(log: SessionLog) -> Iterator[np.ndarray]:
     """Positions of sessions of like length, in batches small enough to be scored at once."""
-    return scoring.session_batches(log, _MOST_SESSIONS, _MOST_SCORES)
+    return sessions_at_once(log, _MOST_SESSIONS, _MOST_SCORES)
 
 
 def check(policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | None) -> None:
@@ -175,7 +175,7 @@ def check(policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | N
 
 def _check_propensities(log: SessionLog) -> None:
     number, place, found = 0, (0, 0), 0.0
-    for first, run in scoring.stretches(log, _MOST_STEPS):
+    for first, run in stretches(log, _MOST_STEPS):
         assert run.propensity is not None
         bad = (run.items != PAD) & ~((run.propensity > 0) & (run.propensity <= 1))
         if bad.any() and not number:
@@ -201,7 +201,7 @@ class _Target:
     category: Tensor | None
 
     def look(self, batch: History, log_propensity: Tensor, fold: Tensor, config: PassConfig, streams: Streams) -> Look:
-        scores = scoring.scores_of(self.policy, batch, "policy")
+        scores = scores_of(self.policy, batch, "policy")
         ratio = step_log_ratio(scores, log_propensity, batch.shown)
         return Look(
             policy=self.policy,
@@ -248,14 +248,14 @@ def _rows(policy: Policy, log: SessionLog, behaviour: Policy | None, config: Pas
     """What models fitted for the target look at, of every step of the log."""
     streams = Streams(config.seed).child("evaluate")
     rows = TargetRows(np.zeros(log.steps), np.zeros(log.steps), np.full(log.items.shape, PAD, dtype=np.int32))
-    for start, run in scoring.stretches(log, _MOST_STEPS):
+    for start, run in stretches(log, _MOST_STEPS):
         keys, first = session_keys(run.session_ids), int(log.offsets[start])
         for chosen in session_batches(run):
             batch = replace(run.batch(chosen), session=keys[chosen])
-            log_propensity = scoring.log_propensity_of(batch, behaviour)
+            log_propensity = log_propensity_of(batch, behaviour)
             place, inside = run.rows(chosen)
             place = first + place[inside]
-            ratio = step_log_ratio(scoring.scores_of(policy, batch, "policy"), log_propensity, batch.shown)
+            ratio = step_log_ratio(scores_of(policy, batch, "policy"), log_propensity, batch.shown)
             rows.log_ratio[place] = ratio.numpy()[inside]
             rows.log_propensity[place] = torch.where(batch.shown, log_propensity, 0.0).sum(-1).numpy()[inside]
             rows.own[place] = target_slates(policy, batch, 1, streams)[0].numpy()[inside]
