@@ -37,7 +37,7 @@ def session_keys(session_ids: np.ndarray) -> Tensor:
 # Mean and variance are 1 exactly, the third factorial moment is .984, where a Poisson count's are all 1.
 _EDGES = (94, 189, 235, 251, 255)
 # Sessions that are drawn at once, and sessions that are summed at once: what they need stays in the cache.
-_DRAWN, _SESSIONS = 128, 128
+_DRAWN, _SESSIONS = 512, 256
 
 
 def poisson_counts(streams: Streams, keys: Tensor, replicates: int) -> Tensor:
@@ -56,10 +56,11 @@ def poisson_counts(streams: Streams, keys: Tensor, replicates: int) -> Tensor:
         count, reached = spare[:, : len(drawn)]
         np.greater_equal(drawn, _EDGES[0], out=count)
         total, one_more = count.view(np.uint8), reached.view(np.uint8)
-        for edge in _EDGES[1:]:
+        for edge in _EDGES[1:-1]:
             np.greater_equal(drawn, edge, out=reached)
             np.add(total, one_more, out=total)
-        counts[start : start + _DRAWN, 1:] = total
+        np.greater_equal(drawn, _EDGES[-1], out=reached)
+        np.add(total, one_more, out=counts[start : start + _DRAWN, 1:])
     return torch.from_numpy(counts).T[: replicates + 1]
 
 
@@ -78,7 +79,7 @@ def totals(counts: Tensor, parts: Mapping[Name, Tensor]) -> dict[Name, Tensor]:
 
     The counts are looked at once for all parts, a block of sessions after the other, which stays in the cache.
     """
-    columns = torch.cat([part.double().reshape(len(part), -1) for part in parts.values()], 1).T.contiguous()
+    columns = torch.cat([part.double().reshape(len(part), -1).T for part in parts.values()])
     often = counts.T
     found = columns.new_zeros(len(columns), len(counts))
     taken = columns.new_empty(_SESSIONS, len(counts))

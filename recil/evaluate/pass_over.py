@@ -30,7 +30,7 @@ from recil.policies.protocol import Policy
 from recil.random import Streams
 
 _FOLDS = 5
-_MOST_SESSIONS = 8192
+_MOST_SESSIONS = 16384
 # A log is gone through in runs of this many steps, whatever its length.
 _MOST_STEPS = 1 << 18
 # A policy that scores the whole catalogue at once holds sessions * steps * items numbers.

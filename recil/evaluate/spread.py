@@ -55,7 +55,13 @@ class Spread:
 
 def relative(logs: Tensor, scale: Tensor) -> Tensor:
     """exp(logs - scale), and 0 for logs of -inf whatever the scale."""
-    return torch.where(logs.isneginf(), 0.0, (logs - scale).exp())
+    # A scale of -inf would leave nan where its numbers are all 0.
+    return (logs - scale.clamp(min=torch.finfo(scale.dtype).min)).exp()
+
+
+def log_total(logs: Tensor) -> Tensor:
+    """log of the sum of numbers over steps, from their logarithms [B, T] -> [B]; of one step there is none to take."""
+    return logs[:, 0] if logs.shape[1] == 1 else torch.logsumexp(logs, 1)
 
 
 def unscale(scale: Tensor) -> Tensor:

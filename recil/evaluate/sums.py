@@ -16,7 +16,7 @@ from torch import Tensor
 from recil.errors import InputError
 from recil.evaluate.arrays import SessionArrays as SessionArrays
 from recil.evaluate.bootstrap import totals
-from recil.evaluate.spread import Spread, relative, repeat_last, unscale
+from recil.evaluate.spread import Spread, log_total, relative, repeat_last, unscale
 from recil.evaluate.terms import StepTerm, Term, TermSums, Weighting, WeightSums
 
 _Found = TypeVar("_Found", TermSums, WeightSums)
@@ -96,7 +96,7 @@ class SessionSums:
             capped=arrays.capped.double().sum(0),
             rewarded=int((arrays.reward != 0).any(1).sum()),
             terms={
-                name: TermSums(found["term", name] if table.resampled else table.once(counts[:1]), table.scale)
+                name: TermSums(found["term", name] if table.resampled else table.once, table.scale)
                 for name, table in tables.items()
             },
             own={name: table.sums(found["own", name]) for name, table in own.items()},
@@ -192,5 +192,5 @@ def _parts(arrays: SessionArrays, weight: Tensor) -> dict[tuple[str, str], Tenso
 def log_contributions(arrays: SessionArrays) -> Tensor:
     """log of |G|, w_{0:T-1} |G| and sum_t |w_{0:t} r_t|, [B, 3]."""
     log_size = arrays.reward.abs().sum(1).log()
-    by_step = torch.logsumexp(arrays.log_weight + arrays.reward.abs().log(), 1)
+    by_step = log_total(arrays.log_weight + arrays.reward.abs().log())
     return torch.stack([log_size, log_size + arrays.log_weight[:, -1], by_step], 1)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from recil.evaluate.arrays import SessionArrays
-from recil.evaluate.bootstrap import totals
-from recil.evaluate.spread import Spread, relative, repeat_last, unscale
+from recil.evaluate.spread import Spread, log_total, relative, repeat_last, unscale
 
 
 class Sized(NamedTuple):
@@ -46,9 +45,10 @@ class Table(NamedTuple):
     scale: Tensor
     resampled: bool = True
 
-    def once(self, counts: Tensor) -> Tensor:
-        """The sum over sessions taken as often as counts [1, B] say, [1, ...]."""
-        return totals(counts, {"": self.numbers})[""]
+    @property
+    def once(self) -> Tensor:
+        """The sum over sessions, each taken once, [1, ...]."""
+        return self.numbers.sum(0, dtype=torch.float64)[None]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Weighting:
     def table(self, arrays: SessionArrays) -> WeightTable:
         log_weight = self.of(arrays)
         weights = Spread.of(log_weight)
-        size = torch.logsumexp(log_weight + arrays.reward.abs().log(), 1)
+        size = log_total(log_weight + arrays.reward.abs().log())
         return WeightTable(relative(log_weight, weights.scale), weights, Spread.of(size[:, None]))
 
 
