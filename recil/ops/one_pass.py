@@ -23,6 +23,8 @@ LOGITS_AT_ONCE = 1 << 21
 _TAME = 50.0
 # Where less than this share of the mass is left, what was taken away is too close to all of it to be subtracted.
 _LEFT = 0.3
+# Of what is left, in units of the smallest normal number: coefficients of this size still have a finite share of it.
+_FAINTEST = 1e8
 
 
 class Gradients(NamedTuple):
@@ -161,7 +163,7 @@ def _summed_afresh(left: Tensor, close: Tensor, mass: Tensor, slate: Tensor) -> 
     before = torch.where(torch.arange(slate.shape[1], device=slate.device) < position[:, None], slate[row], -1)
     remains = torch.cat([mass[row], mass.new_zeros((len(row), 1))], 1)
     remains.scatter_(1, torch.where(before >= 0, before, mass.shape[1]), 0.0)
-    return left.index_put((row, position), remains.sum(1).clamp(min=torch.finfo(mass.dtype).tiny))
+    return left.index_put((row, position), remains.sum(1).clamp(min=_FAINTEST * torch.finfo(mass.dtype).tiny))
 
 
 class Collector:

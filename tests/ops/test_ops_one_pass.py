@@ -117,3 +117,12 @@ def test_single_precision_is_near_at_the_bound_of_what_needs_no_maximum() -> Non
     assert total.item() == pytest.approx(expected.item(), rel=1e-5)
     for one, other in zip(found, torch.autograd.grad(expected, exact), strict=True):
         assert torch.allclose(one.double(), other, rtol=1e-3, atol=1e-5 * float(other.abs().max()))
+
+
+def test_gradients_stay_finite_where_one_item_holds_all_that_single_precision_can_tell() -> None:
+    states, bias = torch.tensor([[1.0]]).requires_grad_(), torch.zeros(3)
+    weight = torch.tensor([[200.0], [0.0], [-1.0]]).requires_grad_()
+    coefficient = torch.tensor([[1000.0, -1000.0]])
+    total, log_prob = one_pass.weighted_log_prob(states, torch.tensor([[0, 1]]), coefficient, weight, bias)
+    total.backward()
+    assert log_prob.isfinite().all() and weight.grad.isfinite().all() and states.grad.isfinite().all()

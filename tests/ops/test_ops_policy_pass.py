@@ -81,3 +81,13 @@ def test_without_gradients_nothing_is_collected() -> None:
         states, torch.tensor([[1], [2]]), weight, bias, None, lambda _, log_prob: -torch.ones_like(log_prob)
     )
     assert not found.loss.requires_grad and found.loss.item() == pytest.approx(2 * torch.tensor(4.0).log().item())
+
+
+def test_gradients_stay_finite_where_one_item_holds_all_that_single_precision_can_tell() -> None:
+    states, bias = torch.tensor([[1.0]]).requires_grad_(), torch.zeros(3)
+    weight = torch.tensor([[200.0], [0.0], [-1.0]]).requires_grad_()
+    reference = Reference(torch.ones(1, 1), torch.zeros(3, 1), bias)
+    constant = torch.tensor([[1000.0, -1000.0]])
+    found = policy_pass(states, torch.tensor([[0, 1]]), weight, bias, reference, lambda rows, _: constant[rows], 1.0)
+    found.loss.backward()
+    assert weight.grad.isfinite().all() and states.grad.isfinite().all()
