@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from recil.errors import InputError
 from recil.evaluate.simulate import simulated_value
 from recil.experiment import learn, plan, run_experiment, walk
 from recil.experiment.judge import read_judged
+from recil.experiment.result import Result
 from recil.sim.generate import Truth, load_settings
 from recil.track.find import find_runs
 from recil.track.store import Store, ensure_experiment
@@ -32,6 +34,20 @@ def quiet_environment(monkeypatch):
 @pytest.fixture
 def store(tmp_path) -> Store:
     return fresh_store(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def straight_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("straight")
+
+
+@pytest.fixture(scope="module")
+def straight(straight_folder) -> Result:
+    """The small experiment, run once without a break for whoever compares with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_RUN_ID", raising=False)
+        patch.setattr(plan, "code_version", lambda: "test")
+        return _run(write_experiment(straight_folder), fresh_store(straight_folder))
 
 
 def _run(folder, store, overrides=(), name="work", **options):
@@ -94,18 +110,15 @@ def _check_summary(store, run, result):
     assert "finetuned - logged" in run.tags["mlflow.note.content"]
 
 
-def test_the_table_is_the_same_bytes_whatever_the_number_of_jobs(tmp_path, store):
-    file = write_experiment(tmp_path)
-    alone = _run(file, store, name="alone")
-    together = _run(file, fresh_store(tmp_path, "other.db"), name="together", jobs=2)
-    assert str(together) == str(alone)
-    assert together.table().csv() == alone.table().csv()
-    assert together.gains_table().csv() == alone.gains_table().csv()
+def test_the_table_is_the_same_bytes_whatever_the_number_of_jobs(tmp_path, store, straight):
+    together = _run(write_experiment(tmp_path), store, jobs=2)
+    assert str(together) == str(straight)
+    assert together.table().csv() == straight.table().csv()
+    assert together.gains_table().csv() == straight.gains_table().csv()
 
 
-def test_an_interrupted_run_is_marked_and_goes_on_where_it_stopped(tmp_path, store, monkeypatch):
+def test_an_interrupted_run_is_marked_and_goes_on_where_it_stopped(tmp_path, store, monkeypatch, straight):
     file = write_experiment(tmp_path)
-    straight = _run(file, fresh_store(tmp_path, "straight.db"), name="straight")
     reporter = learn._reporter
 
     def impatient(writer):
@@ -281,17 +294,15 @@ def test_units_wait_for_what_they_begin_from(tmp_path):
     assert found.behaviour.seed not in experiment.seeds
 
 
-def test_intervals_and_differences_are_those_of_what_was_found(tmp_path, store):
-    file = write_experiment(tmp_path)
-    result = _run(file, store)
-    folder = tmp_path / "work" / "small" / "results"
+def test_intervals_and_differences_are_those_of_what_was_found(straight_folder, straight):
+    result, folder = straight, straight_folder / "work" / "small" / "results"
     judged = {}
     for path in folder.iterdir():
         content = read_judged(path)
         judged[content["method"], content["seed"]] = content
     finetuned = [judged["finetuned", seed]["true"][str(seed)][0] for seed in (0, 1)]
     logged = [judged["logged", None]["true"][str(seed)][0] for seed in (0, 1)]
-    truth = Truth(load_settings(tmp_path / "settings.toml"))
+    truth = Truth(load_settings(straight_folder / "settings.toml"))
     alone = [simulated_value(truth.logging_policy, truth.world, 200, seed).value for seed in (0, 1)]
     assert logged == alone and alone[0] != alone[1]  # each seed has its own users, the same for every policy
     difference = np.array(finetuned) - np.array(logged)

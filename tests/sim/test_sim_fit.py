@@ -205,6 +205,7 @@ def test_settings_that_cannot_be_are_refused(name: str) -> None:
         UserConfig(**{name: 0})
 
 
+@pytest.mark.slow
 def test_another_world_gives_other_users() -> None:
     """A guard against a fit that ignores its log: users fitted to one world predict another worse than its own do."""
     worlds = [Truth(SMALL.model_copy(update={"seed": seed})) for seed in (0, 7)]

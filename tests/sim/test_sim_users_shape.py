@@ -39,7 +39,7 @@ def plain_world(choice: ChoiceName, appeal: float, **layout: object) -> World:
     return World(UserModel(behaviour.requires_grad_(False), Starts(torch.ones(1, 1)), np.arange(10), {}), horizon=5)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", [pytest.param("multinomial", marks=pytest.mark.slow), "cascade", "independent"])
 def test_the_log_tells_how_its_users_choose(choice: ChoiceName) -> None:
     """2,000 sessions whose users click at every other slate: the true model wins over the others each time."""
     world = plain_world(choice, -0.5 if choice == "cascade" else 0.0)
@@ -76,7 +76,7 @@ def test_items_shown_again_are_remembered_only_where_the_log_shows_them_again(mo
     assert shows_items_again(late)
 
 
-@pytest.mark.parametrize(("seen", "taken"), [(-3.0, 0.0), (0.0, 3.0)])
+@pytest.mark.parametrize(("seen", "taken"), [pytest.param(-3.0, 0.0, marks=pytest.mark.slow), (0.0, 3.0)])
 def test_what_repetition_does_to_users_is_found_again(seen: float, taken: float) -> None:
     """4,000 sessions, hardly a prior: within four standard errors of about .25."""
     world = plain_world("independent", -1.0, window=8)

@@ -24,7 +24,7 @@ def small():
     return small_case()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_from_the_log_alone_it_beats_the_clone_and_the_demonstrator(seed):
     # 4.5 standard errors over 8,000 paired sessions: a false alarm in 3 of a million runs, per seed and comparison.
     world, log, start = case(seed)
@@ -40,7 +40,7 @@ def test_a_log_without_propensities_has_those_of_the_clone():
     assert standard_errors(world, better, start) > 4.5
 
 
-@pytest.mark.parametrize("with_log", [False, True])
+@pytest.mark.parametrize("with_log", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_in_the_world_it_beats_the_clone(with_log):
     world, log, start = case(5)
     returns = []
@@ -59,7 +59,7 @@ def test_in_the_world_it_beats_the_clone(with_log):
     assert min(value for value in returns if value is not None) > lowest
 
 
-@pytest.mark.parametrize("from_log", [True, False])
+@pytest.mark.parametrize("from_log", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_it_stays_with_a_demonstrator_that_is_already_best(from_log):
     world = TasteWorld.sparse(6)
     log = world.log(TastePolicy(8.0 * (world.click > 0.01)), SESSIONS, 6)
