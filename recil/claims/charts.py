@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recil.claims.claim import Chart, Panel
-from recil.claims.found import Found, Mean, mean_of, said
+from recil.claims.found import Found, Mean, mean_of
 from recil.report.drawing import GREY, band, legend_below, name, panels, png, stroke
 from recil.report.page import Picture
 
@@ -100,7 +100,7 @@ def _logarithmic(axes: Any, side: str, axis: Any) -> None:
     low, high = getattr(axes, f"get_{side}lim")()
     decades = np.log10(high / low)
     axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: said(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
