@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from textwrap import wrap
 
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 
 from recil.logs.history import PAD
 from recil.logs.session_log import SessionLog
+
+_EARLIEST, _LATEST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1995, 2100))
 
 WIDTH = 80
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -74,7 +77,7 @@ class LogSummary:
                 if self.propensity is None
                 else f"smallest {self.propensity[0]:.3g}, mean {self.propensity[1]:.3g}",
             ),
-            ("time", "none" if self.time is None else f"{self.time[0]} to {self.time[1]}"),
+            ("time", "none" if self.time is None else _period(*self.time)),
             ("user left", "unknown" if self.terminated is None else f"{self.terminated:.1%} of sessions"),
             ("feedback", ", ".join(self.feedback) or "none"),
             ("context", ", ".join(self.context) or "none"),
@@ -129,3 +132,13 @@ def summarise(log: SessionLog) -> LogSummary:
         item_features=tuple(log.item_features),
         notes=tuple(notes.items()),
     )
+
+
+def _period(first: int, last: int) -> str:
+    """Dates where both are times since 1970 between 1995 and 2100, whose size tells their unit; else the numbers."""
+    for a_second, unit in ((1, "seconds"), (10**3, "milliseconds"), (10**6, "microseconds"), (10**9, "nanoseconds")):
+        begins, ends = first // a_second, last // a_second
+        if _EARLIEST <= begins <= ends < _LATEST:
+            dates = (f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M}" for time in (begins, ends))
+            return f"{' to '.join(dates)} UTC, in {unit}"
+    return f"{first} to {last}"

@@ -65,6 +65,21 @@ def test_what_is_unknown_is_said_to_be() -> None:
         assert line in text
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [
+        (1767225600, 1767855240, "2026-01-01 00:00 to 2026-01-08 06:54 UTC, in seconds"),
+        (1767225600000000, 1767855240000000, "2026-01-01 00:00 to 2026-01-08 06:54 UTC, in microseconds"),
+        (0, 7, "0 to 7"),
+        (17, 1767225600, "17 to 1767225600"),
+    ],
+)
+def test_times_are_dates_where_their_size_tells_the_unit(first: int, last: int, said: str) -> None:
+    times = np.full(log().steps, first)
+    times[-1] = last
+    assert f"time            {said}\n" in str(replace(log(), timestamp=times).summary())
+
+
 def changed() -> dict[str, SessionLog]:
     base = log()
     reward, items = base.reward.copy(), base.items.copy()
