@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
 
 from recil.random import Streams, uniform_at
+from recil.sim.compiled import loop_options
 from recil.sim.worlds.interest_evolution import InterestEvolutionSettings, TopicCorpus
 
 
@@ -114,7 +115,7 @@ def compiled(settings: InterestEvolutionSettings, users: int) -> Callable[[int],
         return while_loop(goes_on, body, (number, *state))[1:]
 
     fast_start = torch.compile(start, fullgraph=True, dynamic=False)
-    fast_loop = torch.compile(loop, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
+    fast_loop = torch.compile(loop, fullgraph=True, dynamic=False, options=loop_options(users * 64))
 
     def run(horizon: int) -> State:
         state = tuple(part.clone() for part in fast_start())

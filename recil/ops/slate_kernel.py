@@ -1,7 +1,7 @@
-"""The search behind `recil.ops.slates` in C, compiled at the first large draw; without a compiler torch does the same.
+"""The draws of `recil.ops.slates` in C, compiled at a process's first; without a compiler torch does the same.
 
-A row needs a few hundred sequential steps, each too small to be worth an operator. Sums are in the order of torch's
-cumulative sums, so both ways find the same items and the same log-probabilities, bit for bit.
+A row's weights are made, summed and searched while they are in a core's own cache, and a search needs a few hundred
+sequential steps, each too small to be worth an operator. Weights are those of torch up to rounding.
 """
 
 from __future__ import annotations
@@ -20,21 +20,58 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# (weight, mass, uniforms) -> items, shares, faint
-Search = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-# Fewer draws than these take less time than the compiler.
-WORTH_COMPILING = 1 << 12
+# (logits, size of a block, uniforms) -> items, shares, faint
+Draw = Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor, Tensor]]
 # Below this sum of what is left, float32 has lost digits of it: its smallest normal number is 1e-38.
 FAINTEST = 1e-28
 # Above 0, so that an entry of weight 0 that stands first is not met.
 SMALLEST = 1e-300
 # Past it, what a thread keeps of its rows would not fit its stack.
 WIDEST = 1 << 22
+# Up to so many logits one thread is done before a second has begun.
+FEW = 1 << 14
 SOURCE = r"""
+#include <math.h>
 #include <stdint.h>
 /* Rows that are searched side by side: their steps do not wait for one another, and no branch depends on them. */
 #define LANES 8
 #define EACH for (int l = 0; l < LANES; l++)
+
+typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t words __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+/* exp(x) for x <= 0, to 2e-7 of it: 2^n exp(rest), |rest| < 0.35 (Cody and Waite 1980); 0 where float32 ends. */
+static inline floats exponential(floats x) {
+    const floats shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+    const floats rest = x - n * 0.693145752f - n * 1.42860677e-6f;
+    floats sum = rest * (1.0f / 720) + 1.0f / 120;
+    sum = sum * rest + 1.0f / 24;
+    sum = sum * rest + 1.0f / 6;
+    sum = sum * rest + 0.5f;
+    sum = sum * rest + 1.0f;
+    sum = sum * rest + 1.0f;
+    const floats power = (floats)(((words)shifted << 23) + 0x3f800000);
+    return (floats)((words)(sum * power) & ~(words)(x < -87.0f)); /* what is not a number stays so */
+}
+
+/* Logits become weights, 1 for the largest; mass: the sums of their blocks. */
+static void weigh(int64_t blocks, int64_t size, float *row, int64_t stride, double *mass) {
+    floats *at = (floats *)row, *end = (floats *)(row + blocks * size), top = *at;
+    for (; at < end; at++) {
+        const words more = (words)(*at > top);
+        top = (floats)((more & (words)*at) | (~more & (words)top));
+    }
+    float most = top[0];
+    EACH most = top[l] > most ? top[l] : most;
+    at = (floats *)row;
+    for (int64_t b = 0; b < blocks; b++) {
+        floats sums = {0};
+        for (int64_t i = 0; i < size; i += LANES, at++) sums += *at = exponential(*at - most);
+        double all = 0.0;
+        EACH all += sums[l];
+        mass[b * stride] = all;
+    }
+}
 
 /* What is reached after each of n columns; the sum of all comes in `total`. */
 static void add_up(int64_t n, double column[][LANES], double sums[][LANES], double total[LANES]) {
@@ -49,11 +86,12 @@ static void search(int64_t n, double sums[][LANES], const double aim[LANES], dou
 }
 
 static void draw_rows(int64_t lanes, int64_t blocks, int64_t size, int64_t positions, float *weight,
-                      const double *mass, const double *uniform, int64_t *item, double *share, uint8_t *faint) {
+                      const double *uniform, int64_t *item, double *share, uint8_t *faint) {
     double left[blocks][LANES], edges[blocks][LANES], within[size][LANES], sums[size][LANES];
     double total[LANES], most[LANES], aim[LANES] = {0.0}, place[LANES];
     int64_t block[LANES] = {0};
-    for (int64_t b = 0; b < blocks; b++) EACH left[b][l] = l < lanes ? mass[l * blocks + b] : 1.0;
+    for (int64_t b = 0; b < blocks; b++) EACH left[b][l] = 1.0;
+    for (int l = 0; l < lanes; l++) weigh(blocks, size, weight + l * blocks * size, LANES, &left[0][l]);
     for (int64_t i = 0; i < size; i++) EACH within[i][l] = 1.0;
     for (int64_t k = 0; k < positions; k++) {
         add_up(blocks, left, edges, total);
@@ -81,36 +119,34 @@ static void draw_rows(int64_t lanes, int64_t blocks, int64_t size, int64_t posit
     }
 }
 
-void draw(int64_t rows, int64_t blocks, int64_t size, int64_t positions, float *weight, const double *mass,
-          const double *uniform, int64_t *item, double *share, uint8_t *faint) {
-    #pragma omp parallel for
+void draw(int64_t rows, int64_t blocks, int64_t size, int64_t positions, float *weight, const double *uniform,
+          int64_t *item, double *share, uint8_t *faint) {
+    #pragma omp parallel for if (rows * blocks * size > FEW)
     for (int64_t r = 0; r < rows; r += LANES)
         draw_rows(rows - r < LANES ? rows - r : LANES, blocks, size, positions, weight + r * blocks * size,
-                  mass + r * blocks, uniform + r * positions, item + r * positions, share + r * positions, faint + r);
+                  uniform + r * positions, item + r * positions, share + r * positions, faint + r);
 }
 """
 
 
-def native_search(uniforms: Tensor, dtype: torch.dtype, width: int) -> Search | None:
-    """What does as `recil.ops.slates.search`, all tensors contiguous; None where it cannot, or is not worth compiling.
+def native_draw(device: torch.device, dtype: torch.dtype, width: int) -> Draw | None:
+    """What does as `recil.ops.slates.draw_rows`, all tensors contiguous; None where it cannot.
 
-    uniforms: all that are to be met, float64 [B, K]; dtype, width: those of the weights [B, width].
+    dtype, width: those of the logits [B, width]. It does not depend on how many are drawn: a session's draw is to be
+    the same in a batch of one and in a batch of thousands.
     """
-    suited = uniforms.device.type == "cpu" and dtype == torch.float32 and width <= WIDEST
-    kernel = _kernel() if suited and uniforms.numel() >= WORTH_COMPILING else None
+    kernel = _kernel() if device.type == "cpu" and dtype == torch.float32 and width <= WIDEST else None
     if kernel is None:
         return None
 
-    def search(weight: Tensor, mass: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(logits: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         items = torch.empty(uniforms.shape, dtype=torch.int64)
         shares, faint = torch.empty(uniforms.shape, dtype=torch.float64), torch.zeros(len(uniforms), dtype=torch.bool)
-        rows, blocks = mass.shape
-        tensors = (weight, mass, uniforms, items, shares, faint)
-        sizes = (rows, blocks, weight.shape[1] // blocks, uniforms.shape[1])
-        kernel(*sizes, *(tensor.data_ptr() for tensor in tensors))
+        sizes = (len(logits), logits.shape[1] // size, size, uniforms.shape[1])
+        kernel(*sizes, *(tensor.data_ptr() for tensor in (logits, uniforms, items, shares, faint)))
         return items, shares, faint
 
-    return search
+    return draw
 
 
 @cache
@@ -131,11 +167,11 @@ def _compile(compiler: list[str]) -> Callable[..., None]:
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "slates.c"), Path(folder, "slates.so")
         source.write_text(SOURCE, encoding="utf-8")
-        # No fused multiply-add and no reordering: the numbers are to be those of torch.
-        flags = ["-O3", "-ffp-contract=off", f"-DFAINTEST={FAINTEST}", f"-DSMALLEST={SMALLEST}", "-shared", "-fPIC"]
+        names = {"FAINTEST": FAINTEST, "SMALLEST": SMALLEST, "FEW": FEW}
+        flags = ["-O3", "-shared", "-fPIC", *(f"-D{name}={number}" for name, number in names.items())]
         words = [*compiler, *flags, str(source), "-o", str(library)]
         subprocess.run(words, check=True, capture_output=True, text=True)
         draw = ctypes.CDLL(str(library)).draw
-    draw.argtypes = [ctypes.c_int64] * 4 + [ctypes.c_void_p] * 6
+    draw.argtypes = [ctypes.c_int64] * 4 + [ctypes.c_void_p] * 5
     draw.restype = None
     return draw

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recil.ops.slate_kernel import FAINTEST, SMALLEST, Search, native_search
+from recil.ops.slate_kernel import FAINTEST, SMALLEST, native_draw
 
 # Up to this removed mass, logsumexp and log1p lose at most a bit; beyond it the rest is summed afresh.
 _SAFE_REMOVED_MASS = 0.5
@@ -89,7 +89,7 @@ def sample_in_blocks(
     size = _block_size(catalogue)
     width = -(-catalogue // size) * size
     uniforms = uniforms.contiguous()
-    searched = native_search(uniforms, dtype, width) or search
+    draw = native_draw(uniforms.device, dtype, width) or draw_rows
     rows_at_once = min(len(uniforms), max(1, WEIGHTS_AT_ONCE // width))
     # One buffer for all: fresh memory of this size would be asked of the system again and again.
     buffer = torch.empty((rows_at_once, width), dtype=dtype, device=uniforms.device)
@@ -98,7 +98,8 @@ def sample_in_blocks(
         rows = slice(first, min(first + rows_at_once, len(uniforms)))
         weight = buffer[: rows.stop - rows.start]
         logits(rows, weight[:, :catalogue])
-        items, shares, faint = _draw(weight, catalogue, size, uniforms[rows], searched)
+        weight[:, catalogue:] = -torch.inf
+        items, shares, faint = draw(weight, size, uniforms[rows])
         again = faint.nonzero()[:, 0]
         if len(again):
             rest = logits(rows, weight[:, :catalogue])[again]
@@ -112,15 +113,14 @@ def _block_size(items: int) -> int:
     return max(1, round(items**0.5 / 8)) * 8
 
 
-def _draw(weight: Tensor, catalogue: int, size: int, uniforms: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
+def draw_rows(logits: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Items [B, K], their float64 shares of what was left, and which rows [B] are too faint to believe them.
 
-    weight: logits [B, width], a multiple of `size` whose columns past the catalogue may hold anything. Changed.
+    logits: [B, width], a multiple of `size`. Changed.
     """
-    weight[:, catalogue:] = -torch.inf
-    torch.softmax(weight, 1, out=weight)
-    mass = weight.unflatten(1, (-1, size)).sum(-1).double()
-    return search(weight, mass, uniforms)
+    torch.softmax(logits, 1, out=logits)
+    mass = logits.unflatten(1, (-1, size)).sum(-1).double()
+    return search(logits, mass, uniforms)
 
 
 def search(weight: Tensor, mass: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,8 +160,8 @@ def _draw_faint(logits: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Te
     items, shares = torch.empty_like(uniforms, dtype=torch.int64), torch.empty_like(uniforms)
     for position, uniform in enumerate(uniforms.split(1, 1)):
         rest = logits.scatter(1, items[:, :position], -torch.inf)
-        weight = torch.nn.functional.pad(rest, (0, -rest.shape[1] % size))
-        item, share, faint = _draw(weight, logits.shape[1], size, uniform, search)
+        padded = torch.nn.functional.pad(rest, (0, -rest.shape[1] % size), value=-torch.inf)
+        item, share, faint = draw_rows(padded, size, uniform)
         if bool(faint.any()):
             raise ValueError(
                 "sample_plackett_luce: logits that are not numbers, or fewer possible items than positions"

@@ -24,6 +24,9 @@ from recil.sim.resolvers import Resolver
 from recil.sim.stepping import Step, advance, begin
 from recil.sim.traced import of_its_own, shared_outputs, without_shared_memory
 
+# Below so many numbers in a state, threads wait for each other longer than they work.
+FEW_NUMBERS = 16_384
+
 _noticed: set[str] = set()
 
 
@@ -47,8 +50,22 @@ def _notice(reason: str) -> None:
         warnings.warn(f"steps run eagerly, not compiled: {reason}", RuntimeWarning, stacklevel=4)
 
 
-def compile_loop(step: GraphModule) -> Callable[..., list[Tensor]]:
-    """A function (number, last, zeros, still, moving) -> moving that repeats a traced step while number < last."""
+def loop_options(numbers: int) -> dict[str, Any]:
+    """How a loop whose state is so many numbers is compiled."""
+    return {
+        # The wrapper in C++ as well: with few sessions a loop in Python would take longer than the steps.
+        "cpp_wrapper": True,
+        # Slates and topics are few, so that nearly all vectors are the rests of rows, and masked loads are dear.
+        "cpp.enable_loop_tail_vec": False,
+        **({"cpp.threads": 1} if numbers < FEW_NUMBERS else {}),
+    }
+
+
+def compile_loop(step: GraphModule, numbers: int) -> Callable[..., list[Tensor]]:
+    """A function (number, last, zeros, still, moving) -> moving that repeats a traced step while number < last.
+
+    numbers: how many the moving state holds.
+    """
 
     def loop(number: Tensor, last: Tensor, zeros: Tensor, still: list[Tensor], moving: list[Tensor]) -> list[Tensor]:
         def goes_on(number: Tensor, *moving: Tensor) -> Tensor:
@@ -62,8 +79,7 @@ def compile_loop(step: GraphModule) -> Callable[..., list[Tensor]]:
     # A code object of its own: torch counts compilations by it, and gives up after a few of what it takes for one.
     code = loop.__code__.replace(co_name=f"loop_{id(step)}")
     own = FunctionType(code, loop.__globals__, closure=loop.__closure__)
-    # The wrapper in C++ as well: with few sessions a loop in Python would take longer than the steps.
-    return torch.compile(own, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
+    return torch.compile(own, fullgraph=True, dynamic=False, options=loop_options(numbers))
 
 
 class Compiled:
@@ -128,7 +144,8 @@ class Compiled:
         number = torch.tensor(at + 1, device=moving.device)
         zeros = torch.zeros(len(state), dtype=torch.int64, device=moving.device)
         if key not in self._loops:
-            self._loops[key] = moving, compile_loop(self._traced(still, moving, number, zeros, fixed, state))
+            traced = self._traced(still, moving, number, zeros, fixed, state)
+            self._loops[key] = moving, compile_loop(traced, sum(tensor.numel() for tensor in state))
         moving, loop = self._loops[key]
         state = loop(number, number + num_steps, zeros, fixed, state)
         return {**{name: value[name] for name in still.names}, **moving.unflat(state, numbers=True)}

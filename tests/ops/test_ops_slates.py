@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from recil.ops import slate_kernel
-from recil.ops.slates import greedy_slates, plackett_luce_log_prob, sample_plackett_luce, search
+from recil.ops.slates import draw_rows, greedy_slates, plackett_luce_log_prob, sample_plackett_luce, search
 from recil.random import Streams
 
 
@@ -110,45 +110,81 @@ def test_more_positions_than_items_are_refused():
 
 
 def in_torch_and_in_c(monkeypatch, logits, uniforms):
-    """The same draw by torch's operators and by the compiled search."""
+    """The same draw by torch's operators and by the compiled code."""
     if slate_kernel._kernel() is None:
         pytest.skip("there is no C compiler")
-    monkeypatch.setattr(slate_kernel, "WORTH_COMPILING", uniforms.numel() + 1)
-    one = sample_plackett_luce(logits, uniforms)
-    monkeypatch.setattr(slate_kernel, "WORTH_COMPILING", 1)
-    assert slate_kernel.native_search(uniforms, logits.dtype, logits.shape[1]) is not None
-    return one, sample_plackett_luce(logits, uniforms)
+    assert slate_kernel.native_draw(logits.device, logits.dtype, logits.shape[1]) is not None
+    compiled = sample_plackett_luce(logits, uniforms)
+    with monkeypatch.context() as without:
+        without.setattr(slate_kernel, "_kernel", lambda: None)
+        return sample_plackett_luce(logits, uniforms), compiled
 
 
 @pytest.mark.parametrize(("rows", "items", "k", "spread"), [(1003, 1000, 5, 1.0), (37, 61, 61, 3.0), (9, 4, 3, 1.0)])
-def test_the_compiled_search_and_torch_give_the_same_bits(monkeypatch, rows, items, k, spread):
+def test_compiled_draws_and_torch_agree(monkeypatch, rows, items, k, spread):
     """Also where rows do not fill the last group, where an item is all but certain, and where nothing is left."""
     logits = torch.randn(rows, items, generator=torch.Generator().manual_seed(1)) * spread
     logits[::3, 1] += 40.0
     logits[1::7, 2] += 90.0  # what is left then is too faint for float32
     uniforms = Streams(5).uniform("slate", torch.arange(rows), count=k, dtype=torch.float64)
     one, other = in_torch_and_in_c(monkeypatch, logits, uniforms)
-    assert torch.equal(one[0], other[0])
-    assert torch.equal(one[1], other[1])
-    assert all(len(set(row)) == k for row in other[0].tolist())
-    torch.testing.assert_close(other[1], plackett_luce_log_prob(logits, other[0]), rtol=0, atol=3e-5)
+    # An edge is off by 1e-6 at most, and there is one on either side of each draw.
+    assert (one[0] == other[0]).all(1).double().mean() > 0.99
+    for found, log_prob in (one, other):
+        assert all(len(set(row)) == k for row in found.tolist())
+        torch.testing.assert_close(log_prob, plackett_luce_log_prob(logits, found), rtol=0, atol=3e-5)
 
 
-def test_ties_zeros_and_masses_that_round_otherwise_are_met_alike():
-    """A uniform on an edge takes the item before it; one beyond a block's sum the last item that can be drawn."""
-    native = slate_kernel.native_search(torch.full((5000, 1), 0.5, dtype=torch.float64), torch.float32, 16)
+@pytest.mark.parametrize("batch", [1, 7, 8, 600])
+def test_a_row_is_drawn_alike_in_every_batch(batch):
+    """A session's draw does not depend on what is drawn beside it."""
+    logits = torch.randn(600, 203, generator=torch.Generator().manual_seed(4)) * 3
+    uniforms = Streams(8).uniform("slate", torch.arange(600), count=3, dtype=torch.float64)
+    whole = sample_plackett_luce(logits, uniforms)
+    for first in (0, 595):
+        rows = slice(first, first + batch)
+        part = sample_plackett_luce(logits[rows], uniforms[rows])
+        assert torch.equal(part[0], whole[0][rows]) and torch.equal(part[1], whole[1][rows])
+
+
+def weights_in_c(logits):
+    """What the compiled code makes of rows of logits in blocks of 8, before anything is drawn from them."""
+    native = slate_kernel.native_draw(logits.device, logits.dtype, logits.shape[1])
     if native is None:
         pytest.skip("there is no C compiler")
+    weights = logits.clone()
+    native(weights, 8, torch.empty(len(weights), 0, dtype=torch.float64))
+    return weights
+
+
+@given(st.lists(st.floats(-120, 60, width=32), min_size=16, max_size=16))
+@settings(max_examples=200, deadline=None)
+def test_compiled_weights_are_exponentials(values):
+    logits = torch.tensor([values])
+    below = logits - logits.max()
+    expected = torch.where(below < -87, 0.0, below.double().exp())
+    torch.testing.assert_close(weights_in_c(logits).double(), expected, rtol=4e-7, atol=0)
+
+
+def test_ties_and_zeros_are_met_alike():
+    """A uniform on an edge takes the item before it; one beyond all sums the last item that can be drawn."""
+    native = slate_kernel.native_draw(torch.device("cpu"), torch.float32, 16)
+    if native is None:
+        pytest.skip("there is no C compiler")
+    weight = torch.tensor([[0, 1, 1, 0, 1, 0, 1, 0], [0, 0, 1, 0, 1, 1, 0, 1]], dtype=torch.float32).flatten()
+    uniforms = torch.tensor([[0.125], [0.5], [0.0], [0.625], [1 - 2**-53]], dtype=torch.float64)
+    for one in (draw_rows, native):
+        items, shares, faint = one(weight.log().expand(5, 16).clone(), 8, uniforms)
+        assert items[:, 0].tolist() == [1, 6, 1, 10, 15] and not faint.any()
+        torch.testing.assert_close(shares[:, 0], torch.full((5,), 0.125, dtype=torch.float64))
+
+
+def test_a_block_whose_sum_rounds_otherwise_gives_its_last_item():
     weight = torch.tensor([[0, 1, 1, 0, 1, 0, 1, 0], [0, 0, 2, 0, 1, 1, 0, 0]], dtype=torch.float32).flatten()
-    weight = weight.expand(5, 16).clone()
-    mass = weight.unflatten(1, (2, 8)).sum(-1).double()
-    mass[3] *= 1.25
-    mass[4] = torch.tensor([4.0, 1e-30])
-    uniforms = torch.tensor([[0.125], [0.5], [0.0], [0.49], [1 - 2**-53]], dtype=torch.float64)
-    for one in (search, native):
-        items, shares, faint = one(weight.clone(), mass.clone(), uniforms)
-        assert items[:, 0].tolist() == [1, 6, 1, 6, 6] and not faint.any()
-        torch.testing.assert_close(shares[:, 0] * mass.sum(1), torch.ones(5, dtype=torch.float64))
+    mass = torch.tensor([[5.0, 4.0], [4.0, 1e-30]], dtype=torch.float64)
+    uniforms = torch.tensor([[0.49], [1 - 2**-53]], dtype=torch.float64)
+    items, _, faint = search(weight.expand(2, 16).clone(), mass, uniforms)
+    assert items[:, 0].tolist() == [6, 6] and not faint.any()
 
 
 def test_uniforms_fall_on_items_in_the_order_of_the_catalogue(monkeypatch):
@@ -166,7 +202,7 @@ def test_uniforms_fall_on_items_in_the_order_of_the_catalogue(monkeypatch):
         assert (items == torch.cat(expected, 1)).all(1).double().mean() > 0.999
 
 
-def test_impossible_items_are_never_drawn_by_the_compiled_search(monkeypatch):
+def test_impossible_items_are_never_drawn_by_compiled_code(monkeypatch):
     logits = torch.full((1000, 90), -math.inf)
     logits[:, [3, 50, 89]] = torch.tensor([0.0, 1.0, 2.0])
     uniforms = Streams(1).uniform("slate", torch.arange(1000), count=3, dtype=torch.float64)
@@ -200,8 +236,8 @@ def test_without_a_compiler_torch_draws_after_one_notice(monkeypatch):
             again = sample_plackett_luce(logits, uniforms)
     finally:
         slate_kernel._kernel.cache_clear()
-    for one, other, third in zip(expected, found, again, strict=True):
-        assert torch.equal(one, other) and torch.equal(one, third)
+    assert (found[0] == expected[0]).all(1).double().mean() > 0.999
+    assert torch.equal(found[0], again[0]) and torch.equal(found[1], again[1])
 
 
 def test_greedy_slates_go_down_the_logits_with_ties_to_the_lower_index():
