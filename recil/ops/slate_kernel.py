@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# (logits, size of a block, uniforms) -> items, shares, faint
-Draw = Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor, Tensor]]
+# (logits, bias, size of a block, uniforms) -> items, shares, faint
+Draw = Callable[[Tensor, Tensor, int, Tensor], tuple[Tensor, Tensor, Tensor]]
 # Below this sum of what is left, float32 has lost digits of it: its smallest normal number is 1e-38.
 FAINTEST = 1e-28
 # Above 0, so that an entry of weight 0 that stands first is not met.
@@ -40,7 +40,7 @@ SOURCE = r"""
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t words __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-/* exp(x) for x <= 0, to 2e-7 of it: 2^n exp(rest), |rest| < 0.35 (Cody and Waite 1980); 0 where float32 ends. */
+/* exp(x) for x <= 0, to 3e-7 of it: 2^n exp(rest), |rest| < 0.35 (Cody and Waite 1980); 0 where float32 ends. */
 static inline floats exponential(floats x) {
     const floats shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
     const floats rest = x - n * 0.693145752f - n * 1.42860677e-6f;
@@ -54,10 +54,13 @@ static inline floats exponential(floats x) {
     return (floats)((words)(sum * power) & ~(words)(x < -87.0f)); /* what is not a number stays so */
 }
 
-/* Logits become weights, 1 for the largest; mass: the sums of their blocks. */
-static void weigh(int64_t blocks, int64_t size, float *row, int64_t stride, double *mass) {
-    floats *at = (floats *)row, *end = (floats *)(row + blocks * size), top = *at;
-    for (; at < end; at++) {
+/* Logits and their bias become weights, 1 for the largest; mass: the sums of their blocks. */
+static void weigh(int64_t blocks, int64_t size, float *row, const float *bias, int64_t stride, double *mass) {
+    floats *at = (floats *)row, *end = (floats *)(row + blocks * size);
+    const floats *add = (const floats *)bias;
+    floats top = *at + *add;
+    for (; at < end; at++, add++) {
+        *at += *add;
         const words more = (words)(*at > top);
         top = (floats)((more & (words)*at) | (~more & (words)top));
     }
@@ -86,12 +89,12 @@ static void search(int64_t n, double sums[][LANES], const double aim[LANES], dou
 }
 
 static void draw_rows(int64_t lanes, int64_t blocks, int64_t size, int64_t positions, float *weight,
-                      const double *uniform, int64_t *item, double *share, uint8_t *faint) {
+                      const float *bias, const double *uniform, int64_t *item, double *share, uint8_t *faint) {
     double left[blocks][LANES], edges[blocks][LANES], within[size][LANES], sums[size][LANES];
     double total[LANES], most[LANES], aim[LANES] = {0.0}, place[LANES];
     int64_t block[LANES] = {0};
     for (int64_t b = 0; b < blocks; b++) EACH left[b][l] = 1.0;
-    for (int l = 0; l < lanes; l++) weigh(blocks, size, weight + l * blocks * size, LANES, &left[0][l]);
+    for (int l = 0; l < lanes; l++) weigh(blocks, size, weight + l * blocks * size, bias, LANES, &left[0][l]);
     for (int64_t i = 0; i < size; i++) EACH within[i][l] = 1.0;
     for (int64_t k = 0; k < positions; k++) {
         add_up(blocks, left, edges, total);
@@ -119,11 +122,11 @@ static void draw_rows(int64_t lanes, int64_t blocks, int64_t size, int64_t posit
     }
 }
 
-void draw(int64_t rows, int64_t blocks, int64_t size, int64_t positions, float *weight, const double *uniform,
-          int64_t *item, double *share, uint8_t *faint) {
+void draw(int64_t rows, int64_t blocks, int64_t size, int64_t positions, float *weight, const float *bias,
+          const double *uniform, int64_t *item, double *share, uint8_t *faint) {
     #pragma omp parallel for if (rows * blocks * size > FEW)
     for (int64_t r = 0; r < rows; r += LANES)
-        draw_rows(rows - r < LANES ? rows - r : LANES, blocks, size, positions, weight + r * blocks * size,
+        draw_rows(rows - r < LANES ? rows - r : LANES, blocks, size, positions, weight + r * blocks * size, bias,
                   uniform + r * positions, item + r * positions, share + r * positions, faint + r);
 }
 """
@@ -139,11 +142,11 @@ def native_draw(device: torch.device, dtype: torch.dtype, width: int) -> Draw | 
     if kernel is None:
         return None
 
-    def draw(logits: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(logits: Tensor, bias: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         items = torch.empty(uniforms.shape, dtype=torch.int64)
         shares, faint = torch.empty(uniforms.shape, dtype=torch.float64), torch.zeros(len(uniforms), dtype=torch.bool)
         sizes = (len(logits), logits.shape[1] // size, size, uniforms.shape[1])
-        kernel(*sizes, *(tensor.data_ptr() for tensor in (logits, uniforms, items, shares, faint)))
+        kernel(*sizes, *(tensor.data_ptr() for tensor in (logits, bias, uniforms, items, shares, faint)))
         return items, shares, faint
 
     return draw
@@ -172,6 +175,6 @@ def _compile(compiler: list[str]) -> Callable[..., None]:
         words = [*compiler, *flags, str(source), "-o", str(library)]
         subprocess.run(words, check=True, capture_output=True, text=True)
         draw = ctypes.CDLL(str(library)).draw
-    draw.argtypes = [ctypes.c_int64] * 4 + [ctypes.c_void_p] * 5
+    draw.argtypes = [ctypes.c_int64] * 4 + [ctypes.c_void_p] * 6
     draw.restype = None
     return draw

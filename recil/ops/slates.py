@@ -69,7 +69,8 @@ def sample_plackett_luce(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tens
 # One operator for a compiler, which would make many slow passes of it; and it looks at values to decide what to do.
 @torch.library.custom_op("recil::sample_plackett_luce", mutates_args=())
 def _sample(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    return sample_in_blocks(lambda rows, out: out.copy_(logits[rows]), logits.shape[1], uniforms, logits.dtype)
+    bias = logits.new_zeros(logits.shape[1])
+    return sample_in_blocks(lambda rows, out: out.copy_(logits[rows]), bias, uniforms)
 
 
 @_sample.register_fake
@@ -78,34 +79,38 @@ def _(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_in_blocks(
-    logits: Callable[[slice, Tensor], Tensor], catalogue: int, uniforms: Tensor, dtype: torch.dtype
+    logits: Callable[[slice, Tensor], Tensor], bias: Tensor, uniforms: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Slates for as many rows at once as fit a cache. logits: (rows, out) -> the logits of these rows, written to out.
 
-    uniforms: float64 [B, K]. Returns items int64 [B, K] and their log-probabilities [B, K]; nothing is differentiated.
+    bias: [A], added to them; uniforms: float64 [B, K]. Returns items int64 [B, K] and their log-probabilities [B, K];
+    nothing is differentiated.
     """
     if not uniforms.numel():
-        return uniforms.long(), uniforms.to(dtype)
+        return uniforms.long(), uniforms.to(bias.dtype)
+    catalogue = len(bias)
     size = _block_size(catalogue)
     width = -(-catalogue // size) * size
+    bias = torch.nn.functional.pad(bias, (0, width - catalogue), value=-torch.inf).contiguous()
     uniforms = uniforms.contiguous()
-    draw = native_draw(uniforms.device, dtype, width) or draw_rows
+    draw = native_draw(uniforms.device, bias.dtype, width) or draw_rows
     rows_at_once = min(len(uniforms), max(1, WEIGHTS_AT_ONCE // width))
     # One buffer for all: fresh memory of this size would be asked of the system again and again.
-    buffer = torch.empty((rows_at_once, width), dtype=dtype, device=uniforms.device)
+    buffer = bias.new_empty((rows_at_once, width))
+    buffer[:, catalogue:] = 0.0  # and stays so, as a weight
     parts = []
     for first in range(0, len(uniforms), rows_at_once):
         rows = slice(first, min(first + rows_at_once, len(uniforms)))
         weight = buffer[: rows.stop - rows.start]
         logits(rows, weight[:, :catalogue])
-        weight[:, catalogue:] = -torch.inf
-        items, shares, faint = draw(weight, size, uniforms[rows])
+        items, shares, faint = draw(weight, bias, size, uniforms[rows])
         again = faint.nonzero()[:, 0]
         if len(again):
-            rest = logits(rows, weight[:, :catalogue])[again]
-            items[again], shares[again] = _draw_faint(rest, size, uniforms[rows][again])
+            weight[:, catalogue:] = 0.0  # not where nothing was a number
+            logits(rows, weight[:, :catalogue])
+            items[again], shares[again] = _draw_faint(weight[again] + bias, size, uniforms[rows][again])
         parts.append((items, shares))
-    return torch.cat([items for items, _ in parts]), torch.cat([shares for _, shares in parts]).log_().to(dtype)
+    return torch.cat([items for items, _ in parts]), torch.cat([shares for _, shares in parts]).log_().to(bias.dtype)
 
 
 def _block_size(items: int) -> int:
@@ -113,12 +118,12 @@ def _block_size(items: int) -> int:
     return max(1, round(items**0.5 / 8)) * 8
 
 
-def draw_rows(logits: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def draw_rows(logits: Tensor, bias: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Items [B, K], their float64 shares of what was left, and which rows [B] are too faint to believe them.
 
-    logits: [B, width], a multiple of `size`. Changed.
+    logits: [B, width], a multiple of `size`. Changed. bias: [width].
     """
-    torch.softmax(logits, 1, out=logits)
+    torch.softmax(logits.add_(bias), 1, out=logits)
     mass = logits.unflatten(1, (-1, size)).sum(-1).double()
     return search(logits, mass, uniforms)
 
@@ -160,8 +165,7 @@ def _draw_faint(logits: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Te
     items, shares = torch.empty_like(uniforms, dtype=torch.int64), torch.empty_like(uniforms)
     for position, uniform in enumerate(uniforms.split(1, 1)):
         rest = logits.scatter(1, items[:, :position], -torch.inf)
-        padded = torch.nn.functional.pad(rest, (0, -rest.shape[1] % size), value=-torch.inf)
-        item, share, faint = draw_rows(padded, size, uniform)
+        item, share, faint = draw_rows(rest, rest.new_zeros(rest.shape[1]), size, uniform)
         if bool(faint.any()):
             raise ValueError(
                 "sample_plackett_luce: logits that are not numbers, or fewer possible items than positions"

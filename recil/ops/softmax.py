@@ -27,9 +27,9 @@ def sample_inner_products(states: Tensor, uniforms: Tensor, weight: Tensor, bias
 @torch.library.custom_op("recil::sample_inner_products", mutates_args=())
 def _sample(states: Tensor, uniforms: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     def logits(rows: slice, out: Tensor) -> Tensor:
-        return torch.addmm(bias, states[rows], weight.T, out=out)
+        return torch.mm(states[rows], weight.T, out=out)
 
-    return sample_in_blocks(logits, len(weight), uniforms, states.dtype)
+    return sample_in_blocks(logits, bias, uniforms)
 
 
 @_sample.register_fake

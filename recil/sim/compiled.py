@@ -22,7 +22,7 @@ from recil.sim.pack import Layout
 from recil.sim.plan import NetworkValue, Plan
 from recil.sim.resolvers import Resolver
 from recil.sim.stepping import Step, advance, begin
-from recil.sim.traced import of_its_own, shared_outputs, without_shared_memory
+from recil.sim.traced import of_its_own, shared_outputs, without_shared_memory, work_out_before
 
 # Below so many numbers in a state, threads wait for each other longer than they work.
 FEW_NUMBERS = 16_384
@@ -90,7 +90,7 @@ class Compiled:
 
     def __init__(self, plan: Plan, resolver: Resolver | None) -> None:
         self._plan, self._resolver = plan, resolver
-        self._loops: dict[Any, tuple[Layout, Callable[..., list[Tensor]]]] = {}
+        self._loops: dict[Any, tuple[Layout, Callable[[list[Tensor]], None], Callable[..., list[Tensor]]]] = {}
         self._begin: tuple[Layout, Callable[..., list[Tensor]]] | None = None
         self._refused = False
 
@@ -145,8 +145,10 @@ class Compiled:
         zeros = torch.zeros(len(state), dtype=torch.int64, device=moving.device)
         if key not in self._loops:
             traced = self._traced(still, moving, number, zeros, fixed, state)
-            self._loops[key] = moving, compile_loop(traced, sum(tensor.numel() for tensor in state))
-        moving, loop = self._loops[key]
+            before = work_out_before(traced, slice(2, 2 + len(fixed)))
+            self._loops[key] = moving, before, compile_loop(traced, sum(tensor.numel() for tensor in state))
+        moving, work_out, loop = self._loops[key]
+        work_out(fixed)
         state = loop(number, number + num_steps, zeros, fixed, state)
         return {**{name: value[name] for name in still.names}, **moving.unflat(state, numbers=True)}
 

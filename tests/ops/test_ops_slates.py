@@ -153,7 +153,7 @@ def weights_in_c(logits):
     if native is None:
         pytest.skip("there is no C compiler")
     weights = logits.clone()
-    native(weights, 8, torch.empty(len(weights), 0, dtype=torch.float64))
+    native(weights, torch.zeros(weights.shape[1]), 8, torch.empty(len(weights), 0, dtype=torch.float64))
     return weights
 
 
@@ -174,7 +174,7 @@ def test_ties_and_zeros_are_met_alike():
     weight = torch.tensor([[0, 1, 1, 0, 1, 0, 1, 0], [0, 0, 1, 0, 1, 1, 0, 1]], dtype=torch.float32).flatten()
     uniforms = torch.tensor([[0.125], [0.5], [0.0], [0.625], [1 - 2**-53]], dtype=torch.float64)
     for one in (draw_rows, native):
-        items, shares, faint = one(weight.log().expand(5, 16).clone(), 8, uniforms)
+        items, shares, faint = one(torch.zeros(5, 16), weight.log(), 8, uniforms)
         assert items[:, 0].tolist() == [1, 6, 1, 10, 15] and not faint.any()
         torch.testing.assert_close(shares[:, 0], torch.full((5,), 0.125, dtype=torch.float64))
 

@@ -102,6 +102,48 @@ def test_a_compiled_world_gives_the_numbers_of_an_eager_one(learns: bool) -> Non
         assert_same(eager.execute(19), fast.execute(19))
 
 
+@needs_compiler
+def test_products_that_stay_are_worked_out_once_and_follow_their_weights() -> None:
+    """A product of weights alone leaves the loop; the next run sees what training has made of them."""
+    inner, outer = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
+    still = Variable("still", ValueSpec(scale=Field()))
+    still.initial_value = value(lambda: Value(scale=torch.full((USERS, 3), 0.5)))
+    point = Variable("point", ValueSpec(x=Field()))
+    point.initial_value = value(lambda: Value(x=torch.ones(USERS, 3)))
+
+    def move(before: Value, by: Value) -> Value:
+        turn = (inner @ outer).tanh() @ outer
+        return Value(x=(before.get("x") @ turn).tanh() + by.get("scale") @ inner)
+
+    point.value = value(move, (point.previous, still))
+    eager, fast = (TorchRuntime(network_of([still, point]), compiled=flag) for flag in (False, True))
+    traced: list[torch.fx.GraphModule] = []
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        whole = compiled_module.compile_loop
+        patch.setattr(compiled_module, "compile_loop", lambda *args: (traced.append(args[0]), whole(*args))[1])
+        assert_same(eager.execute(9), fast.execute(9))
+        inner.mul_(-0.5)
+        assert_same(eager.execute(9), fast.execute(9))
+    products = [node for node in traced[0].graph.nodes if node.target is torch.ops.aten.mm.default]
+    assert len(products) == 1 and len(traced) == 1
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_compiled_session_does_not_depend_on_its_batch() -> None:
+    def end(users: int):
+        world = interest_evolution(InterestEvolutionSettings(items=40, slate_size=3, horizon=20))
+        network = network_of(world.story(UniformRecommender(users, 40, 3), users))
+        runtime = TorchRuntime(network, Drawn(Streams(3), torch.arange(users)), compiled=True)
+        with torch.no_grad():
+            runtime.execute(2)
+            return runtime.execute(19)
+
+    few, many = end(5), end(2003)
+    for variable, field in (("offer", "items"), ("response", "choice"), ("user", "interest"), ("outcome", "reward")):
+        torch.testing.assert_close(many[variable].get(field)[:5], few[variable].get(field), atol=1e-6, rtol=1e-5)
+
+
 def test_where_compiling_fails_steps_run_eagerly_after_one_notice(monkeypatch) -> None:
     def broken(*_args, **_options):
         raise OSError("no compiler here")
@@ -139,5 +181,5 @@ def test_gradients_are_recorded_in_eager_steps() -> None:
 def test_every_story_is_compiled_as_code_of_its_own() -> None:
     """torch gives up on a code object after eight compilations, and stories would run eagerly from the ninth on."""
     traces = [torch.fx.symbolic_trace(torch.nn.Identity()) for _ in range(2)]
-    codes = [compiled_module.compile_loop(trace)._torchdynamo_orig_callable.__code__ for trace in traces]
+    codes = [compiled_module.compile_loop(trace, 1)._torchdynamo_orig_callable.__code__ for trace in traces]
     assert codes[0] is not codes[1] and codes[0] != codes[1]

@@ -70,7 +70,7 @@ class CollaborativeRecommender(Entity):
         # What each item adds to the hidden layer from each place of the memory, [memory * (A + 1), 32]: there are fewer
         # of these than users times places, whose vectors would have to be stored and multiplied otherwise.
         table = (self.consumed @ self.hidden).flatten(0, 1)
-        remembered = F.embedding_bag(state.get("items") + self.rows, table, mode="sum")
+        remembered = _summed(table, state.get("items") + self.rows)
         hidden = F.leaky_relu(remembered + F.linear(state.get("rewards"), self.hidden_reward, self.hidden_bias), 0.3)
         return F.linear(hidden, self.output, self.output_bias)
 
@@ -85,3 +85,10 @@ class CollaborativeRecommender(Entity):
         )
         items = RandomField(Integers(self.catalogue, (self.slate_size,)))
         return ValueSpec(state=state, offer=ValueSpec(items=items))
+
+
+def _summed(table: Tensor, rows: Tensor) -> Tensor:
+    """[B, D]: the sum of some rows [B, M] of a table."""
+    if table.requires_grad:  # the gradient of a bag sorts all rows
+        return table.index_select(0, rows.flatten()).unflatten(0, rows.shape).sum(1)
+    return F.embedding_bag(rows, table, mode="sum")
