@@ -60,3 +60,29 @@ def test_the_experiment_of_the_readme_runs(own_log: Path) -> None:
     assert [line.split()[0] for line in table[1:4]] == ["logged", "clone", "finetuned"]
     assert all(len(line) <= 80 for line in table)
     assert "workflowType=machine_learning" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    """The same methods and verdicts; values within their own intervals, since training rounds otherwise elsewhere."""
+    shown = re.search(r"<!-- demo -->.*?```\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    fresh_store(tmp_path)
+    command = [sys.executable, "-m", "recil", "demo"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    wanted, found = demo_rows(shown[1]), demo_rows(done.stdout)
+    assert list(wanted) == list(found) and len(wanted) == 7
+    for method, (verdict, pairs) in wanted.items():
+        assert found[method][0] == verdict, method
+        for (value, width), (other, other_width) in zip(pairs, found[method][1], strict=True):
+            assert abs(value - other) <= max(width, other_width), method
+
+
+def demo_rows(table: str) -> dict[str, tuple[str, list[tuple[float, float]]]]:
+    """method -> its verdict, and the values with half their intervals."""
+    rows = re.findall(r"^([a-z-]+) +(\d\.\d+ ±.*?)(\w+)$", table, re.MULTILINE)
+    values = {method: re.findall(r"(\d\.\d+) ±(\d\.\d+)", middle) for method, middle, _ in rows}
+    return {
+        method: (verdict, [(float(value), float(width)) for value, width in values[method]])
+        for method, _, verdict in rows
+    }

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recil.ops.one_pass import Collector, Mass, are_tame, blocks_of, mass_of, standing
 
-Coefficient = Callable[[slice, Tensor], Tensor]
+Coefficient = Callable[[Any, Tensor], Tensor]
 
 
 class Reference(NamedTuple):
@@ -74,16 +74,20 @@ class _PolicyPass(torch.autograd.Function):
         collect = Collector(states, weight, bias) if any(context.needs_input_grad) else None
         tame = are_tame(states, weight, bias), reference is not None and are_tame(*reference)
         each = costs[0] / max(len(states), 1), costs[1] / max(len(states), 1)
-        for rows, (logits, out, other, spare) in blocks_of(states, len(weight), 4):
+        for rows, (logits, out, *space) in blocks_of(states, len(weight), 2 if reference is None else 4):
             torch.addmm(bias, states[rows], weight.T, out=logits)
             found = mass_of(logits, slate[rows], out, tame[0])
             log_prob[rows] = found.log_prob
-            parts = _Parts.of(found, logits, reference, rows, (other, spare), tame[1])
+            parts = _Parts.of(found, logits, reference, rows, space, tame[1])
             constant = coefficient(rows, found.log_prob)
             total += torch.where(slate[rows] >= 0, constant * found.log_prob, 0.0).sum()
             sums += parts.sums()
-            if collect is not None:
-                collect.add(rows, _slope(found, parts, logits, other, slate[rows], constant, each))
+            if collect is None:
+                continue
+            if any(costs):
+                collect.add(rows, _slope(found, parts, logits, space[:1], slate[rows], constant, each))
+            else:  # the slates alone, whose gradient is one number a row times the mass
+                collect.add_slates(rows, found, slate[rows], constant)
         means = sums / max(len(states), 1)
         context.found = None if collect is None else collect.finish()
         loss = total + costs[0] * means[1] + costs[1] * means[0]
@@ -107,17 +111,16 @@ class _Parts(NamedTuple):
 
     @staticmethod
     def of(
-        found: Mass, logits: Tensor, reference: Reference | None, rows: slice, space: tuple[Tensor, Tensor], tame: bool
+        found: Mass, logits: Tensor, reference: Reference | None, rows: slice, space: list[Tensor], tame: bool
     ) -> _Parts:
         """space: where the reference's logits are left, and room for their mass; tame: these logits need no maximum."""
-        other, spare = space
         whole = found.mass.sum(1, keepdim=True)
         own = _dot(found.mass, logits) / whole
         log_own = whole.log() + found.top
         if reference is None:
-            other.zero_()
             uniform = torch.full_like(own, math.log(logits.shape[1]))
             return _Parts(whole, own, own, log_own, log_own, uniform)
+        other, spare = space
         torch.addmm(reference.bias, reference.states[rows], reference.weight.T, out=other)
         top = torch.zeros_like(whole) if tame else other.amax(1, keepdim=True)
         mass = torch.exp(other, out=spare) if tame else torch.sub(other, top, out=spare).exp_()
@@ -140,20 +143,20 @@ def _slope(
     found: Mass,
     parts: _Parts,
     logits: Tensor,
-    other: Tensor,
+    others: list[Tensor],
     slate: Tensor,
     constant: Tensor,
     each: tuple[float, float],
 ) -> Tensor:
-    """[n, A], in the place of the logits: the gradient of everything with respect to them."""
-    kl, entropy = each
+    """[n, A], in the place of the logits: the gradient of everything with respect to them. others: the reference's."""
+    kl, entropy = each if others else (0.0, each[1])
     share = torch.where(slate >= 0, constant / found.left, 0.0)
     # A cost of KL weighs L - R, one of entropy -L; what does not depend on the item goes into `level`.
     level = (entropy * parts.own - kl * (parts.own - parts.of_reference)) / parts.whole
     scale = parts.whole.reciprocal()
     factor = logits.mul_((kl - entropy) * scale)
     if kl:
-        factor.addcmul_(other, scale, value=-kl)
+        factor.addcmul_(others[0], scale, value=-kl)
     chosen = factor.gather(1, slate.clamp(min=0)) + level
     own = torch.where(slate >= 0, constant - found.chosen * share.cumsum(1) + found.chosen * chosen, 0.0)
     slope = factor.add_(level - share.sum(1, keepdim=True)).mul_(found.mass)

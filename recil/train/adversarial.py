@@ -23,7 +23,6 @@ from recil.train.adversarial_step import Discriminator, ImitationReward, Imitato
 from recil.train.checkpoint import digest_of_run, load_checkpoint, save_checkpoint
 from recil.train.critic import Critic
 from recil.train.from_log import report
-from recil.train.in_world import take
 from recil.train.loop import OnMetrics
 
 # Sessions that coverage is counted on, at most.
@@ -152,7 +151,7 @@ def _iterate(run: _Run, on_metrics: OnMetrics | None) -> None:
     report(on_metrics, "adversarial", run.imitator.step, told | paid)
     for step in range(0 if number else config.critic_warmup):
         rows = _draw(acted.batch, run, "critic", step)
-        run.imitator.fit_critic(take(acted, rows), reward[rows])
+        run.imitator.fit_critic(acted.take(rows), reward[rows])
     _improve(run, acted, reward, on_metrics)
     run.iteration += 1
 
@@ -162,7 +161,7 @@ def _improve(run: _Run, acted: History, reward: Tensor, on_metrics: OnMetrics | 
     for number in range(run.config.passes):
         order = torch.randperm(acted.batch, generator=run.streams.generator("batches", run.iteration, number))
         for rows in order.split(run.config.batch):
-            metrics = run.imitator.improve(take(acted, rows), reward[rows])
+            metrics = run.imitator.improve(acted.take(rows), reward[rows])
             report(on_metrics, "adversarial", run.imitator.step, metrics)
             if metrics["kl_behaviour"] > run.config.iteration_kl:
                 return
@@ -174,7 +173,7 @@ def _draw(sessions: int, run: _Run, purpose: str, *address: int) -> Tensor:
 
 
 def _some(acted: History, run: _Run, iteration: int, step: int) -> History:
-    return take(acted, _draw(acted.batch, run, "acted", iteration, step))
+    return acted.take(_draw(acted.batch, run, "acted", iteration, step))
 
 
 def _demonstrated(run: _Run, iteration: int, step: int) -> History:

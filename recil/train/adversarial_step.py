@@ -92,7 +92,8 @@ class Imitator:
         credit = give_credit(self.critic, states, judged(acted, reward), 1.0, config)
         weigh = partial(policy_gradient.per_step_weight, cap=config.cap, top_k=config.top_k)
         credited = Credited(behaviour, credit.advantage, weigh)
-        found = policy_loss(self.policy, self.start, states, acted, credited, config.kl, config.entropy_floor)
+        costs = config.kl, config.entropy_floor
+        found = policy_loss(self.policy, self.start, states, acted, credited, *costs, self.step)
         norm = descend(
             "policy", self.policy, self.optimisers["policy"], found.loss, config.gradient_norm, acted, self.step
         )

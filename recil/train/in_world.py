@@ -68,7 +68,7 @@ def _warm_up(learner: Learner, acted: History, streams: Streams) -> None:
     order: list[Tensor] = []
     for step in range(learner.config.critic_warmup):
         order = order or _batches(acted.batch, learner.config.batch, streams.generator("warm-up", step))
-        learner.warm_up(take(acted, order.pop()))
+        learner.warm_up(acted.take(order.pop()))
 
 
 def _learn(
@@ -82,7 +82,7 @@ def _learn(
     """Passes over an iteration's sessions, until the policy has moved as far from the one that acted as it may."""
     for number in range(learner.config.passes):
         for chosen in _batches(acted.batch, learner.config.batch, streams.generator("batches", iteration, number)):
-            metrics = learner.improve(take(acted, chosen))
+            metrics = learner.improve(acted.take(chosen))
             report(on_metrics, learner.name, learner.step, metrics)
             if metrics["kl_behaviour"] > learner.config.iteration_kl:
                 return
@@ -93,16 +93,3 @@ def _learn(
 
 def _batches(sessions: int, batch: int, generator: torch.Generator) -> list[Tensor]:
     return list(torch.randperm(sessions, generator=generator).split(batch))
-
-
-def take(history: History, rows: Tensor) -> History:
-    """These sessions (int64 [n]) of a batch."""
-
-    def part(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value[rows]
-
-    tensors = ("items", "reward", "length", "session", "propensity", "terminated")
-    mappings = ("feedback", "context", "user")
-    taken: dict[str, Any] = {name: part(getattr(history, name)) for name in tensors}
-    taken |= {name: {key: value[rows] for key, value in getattr(history, name).items()} for name in mappings}
-    return replace(history, memo={}, **taken)

@@ -13,6 +13,9 @@ from recil.logs.history import History
 from recil.ops.policy_pass import Coefficient, PolicyPass, Reference, policy_pass
 from recil.policies.softmax import SoftmaxPolicy
 
+# Of a reference, as many as a second of a processor's core makes: a mean over thousands of steps.
+REFERENCE_LOGITS = 1 << 24
+
 
 @dataclass(frozen=True)
 class Credited:
@@ -46,24 +49,50 @@ def policy_loss(
     credited: Credited,
     kl: float,
     floor: float,
+    turn: int = 0,
 ) -> PolicyLoss:
     """Less the mean over items shown of weight * advantage * log pi, plus `kl` times the mean KL(pi || reference).
 
     states: [B, T + 1, D], of the policy. floor: a share of the reference's entropy (of a uniform choice without
-    reference); below it entropy comes first, until it is above it again: no reward outweighs it.
+    reference); below it entropy comes first, until it is above it again: no reward outweighs it. KL and entropies are
+    means over every so many sessions, those whose turn it is, where steps times catalogue is beyond
+    `REFERENCE_LOGITS`: the reference's logits cost as much as all the rest, and their mean needs few of them.
     """
     took_place = sessions.happened & sessions.shown.any(-1)
-    slates, own = sessions.items[took_place], states[:, :-1][took_place]
-    beside = None
-    if reference is not None:
-        with torch.no_grad():
-            beside = Reference(reference.before_steps(sessions)[took_place], *reference.head())
-    head = policy.head()
+    slates, own, head = sessions.items[took_place], states[:, :-1][took_place], policy.head()
+    every = 1 if reference is None else -(-len(slates) * policy.catalogue // REFERENCE_LOGITS)
+    every = max(1, min(every, sessions.batch))
+    chosen = torch.arange(sessions.batch, device=slates.device) % every == turn % every
+    near = chosen[:, None].expand_as(took_place)[took_place]
+    beside = None if reference is None else _beside(reference, sessions, took_place, chosen)
 
     def run(coefficient: Coefficient, kl: float, entropy: float) -> PolicyPass:
-        return policy_pass(own, slates, *head, beside, coefficient, kl if beside is not None else 0.0, entropy)
+        if every == 1:
+            return policy_pass(own, slates, *head, beside, coefficient, kl if beside is not None else 0.0, entropy)
+        parts = [
+            policy_pass(own[rows], slates[rows], *head, other, _at(coefficient, rows), *costs)
+            for rows, other, costs in (
+                (near.nonzero()[:, 0], beside, (kl, entropy)),
+                ((~near).nonzero()[:, 0], None, ()),
+            )
+        ]
+        log_prob = torch.empty_like(slates, dtype=own.dtype)
+        log_prob[near], log_prob[~near] = parts[0].log_prob, parts[1].log_prob
+        return parts[0]._replace(loss=parts[0].loss + parts[1].loss, log_prob=log_prob)
 
     return guarded(run, sessions, credited, kl, floor)
+
+
+@torch.no_grad()
+def _beside(reference: SoftmaxPolicy, sessions: History, took_place: Tensor, chosen: Tensor) -> Reference:
+    """The reference at the steps that took place in the chosen sessions (bool [B])."""
+    few = sessions if bool(chosen.all()) else sessions.take(chosen.nonzero()[:, 0])
+    return Reference(reference.before_steps(few)[took_place[chosen]], *reference.head())
+
+
+def _at(coefficient: Coefficient, places: Tensor) -> Coefficient:
+    """The coefficients of some rows, whose slices count those rows alone."""
+    return lambda rows, log_prob: coefficient(places[rows], log_prob)
 
 
 def guarded(
@@ -80,7 +109,7 @@ def guarded(
     took_place, count = sessions.happened & sessions.shown.any(-1), sessions.shown.sum().clamp(min=1)
     behaviour, advantage = credited.behaviour[took_place], credited.advantage[took_place]
 
-    def coefficient(rows: slice, log_prob: Tensor) -> Tensor:
+    def coefficient(rows: slice | Tensor, log_prob: Tensor) -> Tensor:
         return credited.weight(log_prob, behaviour[rows]) * advantage[rows] / -count
 
     found = run(coefficient, kl, 0.0)
@@ -92,7 +121,7 @@ def guarded(
     return _of(found, took_place, sessions, below)
 
 
-def _nothing(rows: slice, log_prob: Tensor) -> Tensor:
+def _nothing(rows: slice | Tensor, log_prob: Tensor) -> Tensor:
     return torch.zeros_like(log_prob)
 
 

@@ -98,7 +98,8 @@ class Learner:
         weigh = partial(policy_gradient.per_step_weight, cap=config.cap, top_k=config.top_k)
         credited = Credited(behaviour, credit.advantage, weigh)
         if seen is None:
-            found = policy_loss(self.policy, self.clone, states, sessions, credited, self.kl, config.entropy_floor)
+            costs = self.kl, config.entropy_floor
+            found = policy_loss(self.policy, self.clone, states, sessions, credited, *costs, self.step)
         else:
             found = guarded(seen.run, sessions, credited, self.kl, config.entropy_floor)
         norm = self._descend("policy", self.policy, found.loss * self._share(sessions), sessions)

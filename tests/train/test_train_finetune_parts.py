@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from taste_world import TasteWorld
 from recil.logs.history import History
 from recil.ops import one_pass, policy_gradient
 from recil.random import Streams
+from recil.train import policy_loss as policy_loss_module
 from recil.train.choice import paired_gain
 from recil.train.critic import Critic, give_credit, returns_after
 from recil.train.finetune import finetune
@@ -174,6 +176,35 @@ def test_logits_in_blocks_give_the_same_loss_and_gradient(small, monkeypatch):
         tensors = [[vars(found)[name] for name in names] for found in (whole, parts)]
         for one, other in zip([*tensors[0], *whole_gradient], [*tensors[1], *parts_gradient], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_reference_seen_by_turns_gives_the_same_gradient_on_average(small, monkeypatch):
+    """Weighted with the steps of each turn's sessions; the slates' own part is that of all sessions in every turn."""
+    _, log, start = small
+    history, policy = log.batch(np.arange(40)), copy.deepcopy(start)
+    with torch.no_grad():
+        policy.bias.weight += torch.linspace(-1, 1, policy.catalogue)[:, None]
+    weigh = partial(policy_gradient.per_step_weight, cap=3.0)
+    credited = Credited(log_propensity(history), history.reward - 0.1, weigh)
+    count = int((history.happened & history.shown.any(-1)).sum())
+
+    def gradient(turn, floor):
+        policy.zero_grad()
+        found = policy_loss(policy, start, policy.encode(history), history, credited, 0.5, floor, turn)
+        found.loss.backward()
+        return [found.loss.detach(), found.kl, found.log_prob, *(weight.grad.clone() for weight in policy.parameters())]
+
+    for floor in (0.0, 10.0):
+        monkeypatch.undo()
+        whole = gradient(0, floor)
+        monkeypatch.setattr(policy_loss_module, "REFERENCE_LOGITS", count * policy.catalogue // 4 + policy.catalogue)
+        turns = [gradient(turn, floor) for turn in range(4)]
+        assert not torch.allclose(turns[0][1], turns[1][1])
+        torch.testing.assert_close(gradient(4, floor), turns[0])
+        steps = [int((history.happened & history.shown.any(-1))[turn::4].sum()) for turn in range(4)]
+        for place, one in enumerate(whole):
+            mean = sum(found[place] * share / count for found, share in zip(turns, steps, strict=True))
+            torch.testing.assert_close(mean, one, rtol=1e-4, atol=1e-5)
 
 
 def test_no_sessions_weigh_more_for_standing_in_a_batch_of_their_like(small):
