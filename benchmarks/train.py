@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -96,20 +97,35 @@ def clone_rate(cell: Cell, log: SessionLog) -> float:
 
 def clone_steps_rate(cell: Cell, log: SessionLog) -> float:
     """Sessions per second of cloning steps alone, by the median step: no start, no held-out sessions."""
+    step, seconds = clone_step(cell, log), []
+    for place, sessions in enumerate(whole_batches(cell, log)):
+        started = time.perf_counter()
+        optimisers = step(sessions)
+        seconds.append(time.perf_counter() - started)
+        if not place:
+            _fill(optimisers)
+    return _batch(cell) / float(np.median(seconds[1:]))
+
+
+def clone_step(cell: Cell, log: SessionLog) -> Callable[[np.ndarray], dict[str, torch.optim.Optimizer]]:
+    """A function that takes one cloning step on some sessions, and returns the optimisers."""
     from recil.train.clone import cloning
     from recil.train.loop import optimisers_of, take_step
 
     config = recil.CloneConfig(cell.encoder, WIDTH, batch=_batch(cell), held_out=0.01, negatives=cell.negatives)
     _, objective, schedule = cloning(log, config, 0)
-    optimisers, seconds = optimisers_of(objective, schedule), []
-    order = batches(objective.sessions, objective.lengths, _batch(cell), recil.Streams(0), 0)
-    for step, sessions in enumerate(part for part in order if len(part) == _batch(cell)):
-        started = time.perf_counter()
-        take_step(objective, optimisers["main"], schedule, sessions, step)
-        seconds.append(time.perf_counter() - started)
-        if not step:
-            _fill(optimisers)
-    return _batch(cell) / float(np.median(seconds[1:]))
+    optimisers, taken = optimisers_of(objective, schedule), count()
+
+    def step(sessions: np.ndarray) -> dict[str, torch.optim.Optimizer]:
+        take_step(objective, optimisers["main"], schedule, sessions, next(taken))
+        return optimisers
+
+    return step
+
+
+def whole_batches(cell: Cell, log: SessionLog) -> list[np.ndarray]:
+    order = batches(np.arange(log.sessions), log.lengths, _batch(cell), recil.Streams(0), 0)
+    return [part for part in order if len(part) == _batch(cell)]
 
 
 def _fill(optimisers: dict[str, torch.optim.Optimizer]) -> None:
@@ -125,25 +141,41 @@ def table_gb(cell: Cell) -> float:
     return cell.items * 4 * (2 * (2 * WIDTH + 1) + 3) / 2**30 if cell.negatives else 0.0
 
 
-def finetune_rate(cell: Cell, log: SessionLog) -> float:
-    """Sessions per second of finetuning steps, critic and KL to the clone included."""
+def finetune_step(cell: Cell, log: SessionLog) -> Callable[[np.ndarray], object]:
+    """A function that takes one finetuning step on some sessions, critic and KL to the clone included."""
     from recil.policies.encoders import EncoderConfig
     from recil.train.logged_sessions import LoggedSessions
     from recil.train.policy_step import Learner
 
     policy = recil.SoftmaxPolicy.for_log(log, EncoderConfig(cell.encoder, WIDTH), True, 0)
     config = recil.FinetuneConfig(batch=_batch(cell))
-    streams = recil.Streams(0)
     frozen = recil.SoftmaxPolicy.from_parts(policy.parts()).requires_grad_(False)
-    learner = Learner.of("finetune", policy, frozen, config, config.kl, 1, streams)
+    learner = Learner.of("finetune", policy, frozen, config, config.kl, 1, recil.Streams(0))
     sessions = LoggedSessions(log, frozen)
     learner.scale = sessions.scale()
-    chosen = list(batches(np.arange(cell.only), log.lengths, _batch(cell), streams, 0))
-    learner.improve(sessions.batch(chosen[0]))
-    started = time.perf_counter()
-    for part in chosen[1:]:
-        learner.improve(sessions.batch(part))
-    return sum(map(len, chosen[1:])) / (time.perf_counter() - started)
+    return lambda chosen: learner.improve(sessions.batch(chosen))
+
+
+def finetune_rate(cell: Cell, log: SessionLog) -> float:
+    """Sessions per second of finetuning steps, by the median step."""
+    step, seconds = finetune_step(cell, log), []
+    for sessions in whole_batches(cell, log):
+        started = time.perf_counter()
+        step(sessions)
+        seconds.append(time.perf_counter() - started)
+    return _batch(cell) / float(np.median(seconds[1:] or seconds))
+
+
+def steps_compared(cell: Cell, log: SessionLog) -> float:
+    """How many cloning steps a finetuning step costs, taken by turns: the median over pairs."""
+    cloned, finetuned, ratios = clone_step(cell, log), finetune_step(cell, log), []
+    for sessions in whole_batches(cell, log):
+        times = [time.perf_counter()]
+        for step in (cloned, finetuned):
+            step(sessions)
+            times.append(time.perf_counter())
+        ratios.append((times[2] - times[1]) / (times[1] - times[0]))
+    return float(np.median(ratios[1:]))
 
 
 def _batch(cell: Cell) -> int:
@@ -194,6 +226,7 @@ def measured(name: str) -> dict[str, float | str]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     products = products_rate(cell)
     return {
+        "ratio": steps_compared(cell, log) if cell.work == "finetune" else 0.0,
         "cell": name,
         "sessions_per_second": rate,
         "positions_per_second": rate * cell.steps,
@@ -254,10 +287,8 @@ def _compared(rows: dict[str, dict]) -> list[str]:
             f" {large['apart_gb'] / small['apart_gb']:.2f}× ({small['apart_gb']:.2f} and {large['apart_gb']:.2f} GB)."
         )
     for encoder in ("gru", "transformer"):
-        cloned, finetuned = (rows.get(f"{work}-{encoder}") for work in ("clone", "finetune"))
-        if cloned and finetuned:
-            ratio = cloned["sessions_per_second"] / finetuned["sessions_per_second"]
-            lines.append(f"- A finetuning step, {encoder}: {ratio:.1f} cloning steps.")
+        if finetuned := rows.get(f"finetune-{encoder}"):
+            lines.append(f"- A finetuning step, {encoder}: {finetuned['ratio']:.2f} cloning steps, taken by turns.")
     return ["", *lines] if lines else []
 
 

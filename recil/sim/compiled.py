@@ -57,6 +57,8 @@ def loop_options(numbers: int) -> dict[str, Any]:
         "cpp_wrapper": True,
         # Slates and topics are few, so that nearly all vectors are the rests of rows, and masked loads are dear.
         "cpp.enable_loop_tail_vec": False,
+        # Two threads share loops of half the size that they do by default.
+        "cpp.min_chunk_size": 256,
         **({"cpp.threads": 1} if numbers < FEW_NUMBERS else {}),
     }
 
