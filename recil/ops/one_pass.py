@@ -152,8 +152,10 @@ def mass_of(logits: Tensor, slate: Tensor, out: Tensor, tame: bool = False) -> M
     close = left < _LEFT * whole
     if slate.shape[1] > 1 and bool(close.any()):
         left = _summed_afresh(left, close, mass, slate)
-    twice = ((slate[:, :, None] == slate[:, None]) & shown[:, :, None]).tril(-1).any(-1)
-    log_prob = torch.where(twice, -torch.inf, chosen - left.log())
+    log_prob = chosen - left.log()
+    if slate.shape[1] > 1:
+        twice = ((slate[:, :, None] == slate[:, None]) & shown[:, :, None]).tril(-1).any(-1)
+        log_prob = log_prob.masked_fill(twice, -torch.inf)
     return Mass(mass, top, taken, left, torch.where(shown, log_prob, 0.0))
 
 

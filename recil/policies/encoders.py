@@ -77,6 +77,9 @@ class DecayedMeans(nn.Module):
         Returns the states before each step and after the last [B, T + 1, D], and the carry after the last: the decayed
         sum and the number of steps behind it.
         """
+        if carry is None and not inputs.shape[1]:  # the mean of nothing
+            nothing = inputs.new_zeros((len(inputs), len(self.decay) + 1))
+            return nothing[:, None, 1:], nothing
         vectors = self.mix(inputs)
         if carry is None:
             carry = vectors.new_zeros((len(vectors), vectors.shape[2] + 1))
@@ -142,7 +145,7 @@ class Encoder(nn.Module):
         """
         states, _ = self._scan(history, None, drop)
         steps = torch.arange(history.steps + 1, device=history.items.device)
-        states = states + self._known_before(history, torch.minimum(steps, history.length[:, None]), states)
+        states = self._with_known(history, torch.minimum(steps, history.length[:, None]), states)
         return states if drop is None else drop(states)
 
     def last(self, history: History) -> Tensor:
@@ -152,7 +155,7 @@ class Encoder(nn.Module):
         else:
             states = self._resume(history)
         state = states[:, -1:]
-        return (state + self._known_before(history, history.length[:, None], state))[:, 0]
+        return self._with_known(history, history.length[:, None], state)[:, 0]
 
     def _scan(self, history: History, carry: Any, drop: Drop | None = None) -> tuple[Tensor, Any]:
         took_place = history.happened & history.shown.any(-1)
@@ -169,16 +172,15 @@ class Encoder(nn.Module):
         history.memo[self] = (version, history.steps, carry)
         return states
 
-    def _known_before(self, history: History, step: Tensor, states: Tensor) -> Tensor:
-        """Vectors for the context of each step (int64 [B, S]) and for the user. Returns [B, S, D]."""
-        known = torch.zeros_like(states)
+    def _with_known(self, history: History, step: Tensor, states: Tensor) -> Tensor:
+        """States [B, S, D] plus vectors for the context of each step (int64 [B, S]) and for the user."""
         for part in self.context:
             values = history.context.get(part.feature.name)
-            known = known + part(None if values is None else _at(values, step), tuple(step.shape), states)
+            states = states + part(None if values is None else _at(values, step), tuple(step.shape), states)
         for part in self.user:
             user = history.user.get(part.feature.name)
-            known = known + part(user, (history.batch,), states)[:, None]
-        return known
+            states = states + part(user, (history.batch,), states)[:, None]
+        return states
 
 
 def _at(values: Tensor, step: Tensor) -> Tensor:
