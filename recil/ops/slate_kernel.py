@@ -154,7 +154,8 @@ def native_draw(device: torch.device, dtype: torch.dtype, width: int) -> Draw | 
 
 @cache
 def _kernel() -> Callable[..., None] | None:
-    compiler = shlex.split(os.environ.get("CC", "")) or list(filter(shutil.which, ("cc", "gcc", "clang")))[:1]
+    found = (shutil.which(name, path=_path()) for name in ("cc", "gcc", "clang"))
+    compiler = shlex.split(os.environ.get("CC", "")) or [name for name in found if name][:1]
     reason = "there is no C compiler"
     # A compiler may lack OpenMP. Where it has it, torch's own threads are used, for their library is loaded already.
     for options in (["-march=native", "-fopenmp"], ["-fopenmp"], []) if compiler else ():
@@ -166,6 +167,11 @@ def _kernel() -> Callable[..., None] | None:
     return None
 
 
+def _path() -> str:
+    """Where programs are looked for, and where systems keep them: a job that goes on under cron is to find the same."""
+    return os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath)))
+
+
 def _compile(compiler: list[str]) -> Callable[..., None]:
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "slates.c"), Path(folder, "slates.so")
@@ -173,7 +179,7 @@ def _compile(compiler: list[str]) -> Callable[..., None]:
         names = {"FAINTEST": FAINTEST, "SMALLEST": SMALLEST, "FEW": FEW}
         flags = ["-O3", "-shared", "-fPIC", *(f"-D{name}={number}" for name, number in names.items())]
         words = [*compiler, *flags, str(source), "-o", str(library)]
-        subprocess.run(words, check=True, capture_output=True, text=True)
+        subprocess.run(words, check=True, capture_output=True, text=True, env=os.environ | {"PATH": _path()})
         draw = ctypes.CDLL(str(library)).draw
     draw.argtypes = [ctypes.c_int64] * 4 + [ctypes.c_void_p] * 6
     draw.restype = None
