@@ -28,6 +28,8 @@ FAINTEST = 1e-28
 SMALLEST = 1e-300
 # Past it, what a thread keeps of its rows would not fit its stack.
 WIDEST = 1 << 22
+# Where fewer are drawn at once, nobody waits for the compiler's lack.
+WORTH_A_NOTICE = 1 << 12
 # Up to so many logits one thread is done before a second has begun.
 FEW = 1 << 14
 SOURCE = r"""
@@ -132,14 +134,18 @@ void draw(int64_t rows, int64_t blocks, int64_t size, int64_t positions, float *
 """
 
 
-def native_draw(device: torch.device, dtype: torch.dtype, width: int) -> Draw | None:
+def native_draw(device: torch.device, dtype: torch.dtype, width: int, draws: int) -> Draw | None:
     """What does as `recil.ops.slates.draw_rows`, all tensors contiguous; None where it cannot.
 
-    dtype, width: those of the logits [B, width]. It does not depend on how many are drawn: a session's draw is to be
-    the same in a batch of one and in a batch of thousands.
+    dtype, width: those of the logits [B, width]. How many draws are wanted decides only whether the lack of a compiler
+    is worth a notice: a session's draw is to be the same in a batch of one and in a batch of thousands.
     """
-    kernel = _kernel() if device.type == "cpu" and dtype == torch.float32 and width <= WIDEST else None
-    if kernel is None:
+    if device.type != "cpu" or dtype != torch.float32 or width > WIDEST:
+        return None
+    kernel = _kernel()
+    if isinstance(kernel, str):
+        if draws >= WORTH_A_NOTICE:
+            _notice(kernel)
         return None
 
     def draw(logits: Tensor, bias: Tensor, size: int, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +159,13 @@ def native_draw(device: torch.device, dtype: torch.dtype, width: int) -> Draw | 
 
 
 @cache
-def _kernel() -> Callable[..., None] | None:
+def _notice(reason: str) -> None:
+    warnings.warn(f"slates are drawn by torch operators, more slowly: {reason}", RuntimeWarning, stacklevel=4)
+
+
+@cache
+def _kernel() -> Callable[..., None] | str:
+    """The compiled code, or the reason why there is none."""
     found = (shutil.which(name, path=_path()) for name in ("cc", "gcc", "clang"))
     compiler = shlex.split(os.environ.get("CC", "")) or [name for name in found if name][:1]
     reason = "there is no C compiler"
@@ -163,8 +175,7 @@ def _kernel() -> Callable[..., None] | None:
             return _compile([*compiler, *options])
         except (OSError, subprocess.CalledProcessError) as error:
             reason = str(getattr(error, "stderr", "") or error).strip()
-    warnings.warn(f"slates are drawn by torch operators, more slowly: {reason}", RuntimeWarning, stacklevel=2)
-    return None
+    return reason
 
 
 def _path() -> str:

@@ -93,7 +93,7 @@ def sample_in_blocks(
     width = -(-catalogue // size) * size
     bias = torch.nn.functional.pad(bias, (0, width - catalogue), value=-torch.inf).contiguous()
     uniforms = uniforms.contiguous()
-    draw = native_draw(uniforms.device, bias.dtype, width) or draw_rows
+    draw = native_draw(uniforms.device, bias.dtype, width, uniforms.numel()) or draw_rows
     rows_at_once = min(len(uniforms), max(1, WEIGHTS_AT_ONCE // width))
     # One buffer for all: fresh memory of this size would be asked of the system again and again.
     buffer = bias.new_empty((rows_at_once, width))

@@ -18,11 +18,12 @@ from torch.distributions import Distribution
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from recil.sim.invariants import work_out_before
 from recil.sim.pack import Layout
 from recil.sim.plan import NetworkValue, Plan
 from recil.sim.resolvers import Resolver
 from recil.sim.stepping import Step, advance, begin
-from recil.sim.traced import of_its_own, shared_outputs, without_shared_memory, work_out_before
+from recil.sim.traced import of_its_own, shared_outputs, without_shared_memory
 
 # Below so many numbers in a state, threads wait for each other longer than they work.
 FEW_NUMBERS = 16_384

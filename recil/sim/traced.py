@@ -1,18 +1,16 @@
-"""What a trace of torch operators tells before it is compiled: outputs that may share a buffer, products that stay."""
+"""What a trace of torch operators says about memory: which of its outputs a compiler may put into one buffer."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 _COPIES = {torch.ops.aten.clone.default, torch.ops.aten._to_copy.default, operator.getitem}
-_PRODUCTS = {getattr(torch.ops.aten, name).default for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv")}
 _NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1, "pow": 1}
 
 
@@ -76,59 +74,3 @@ def without_shared_memory(trace: GraphModule) -> GraphModule:
                 setattr(trace, name, tensor.clone())
             taken.add(place)
     return trace
-
-
-def work_out_before(trace: GraphModule, still: slice) -> Callable[[list[Tensor]], None]:
-    """Takes matrix products out of a traced step where neither factor changes from step to step.
-
-    still: the places of the inputs that stay. The trace reads those products from buffers of its own afterwards, and
-    what is returned fills them from the inputs that stay and from the trace's constants, such as weights, as they are.
-    """
-    inputs = [node for node in trace.graph.nodes if node.op == "placeholder"][still]
-    products = _outermost_products(trace, set(inputs))
-    if not products:
-        return lambda fixed: None
-    before = Graph()
-    known: dict[Node, Node] = {node: before.placeholder(node.name) for node in inputs}
-    for node in trace.graph.nodes:
-        if node in known or not any(node is product or node in _ancestors(product) for product in products):
-            continue
-        known[node] = before.node_copy(node, lambda need: known[need])
-    before.output([known[product] for product in products])
-    prelude = GraphModule(trace, before)
-    names = [f"_worked_out_{place}" for place in range(len(products))]
-    for name, product in zip(names, products, strict=True):
-        like = product.meta["val"]
-        trace.register_buffer(name, torch.empty(tuple(like.shape), dtype=like.dtype, device=like.device))
-        with trace.graph.inserting_before(product):
-            product.replace_all_uses_with(trace.graph.get_attr(name))
-    trace.graph.eliminate_dead_code()
-    trace.recompile()
-
-    def work_out(fixed: list[Tensor]) -> None:
-        for name, value in zip(names, prelude(*fixed), strict=True):
-            trace.get_buffer(name).copy_(value)
-
-    return work_out
-
-
-def _outermost_products(trace: GraphModule, still: set[Node]) -> list[Node]:
-    """Products that depend on nothing that moves, without those that only other ones need."""
-    for node in trace.graph.nodes:
-        needs = node.all_input_nodes
-        if node.op == "get_attr" or (node.op == "call_function" and needs and all(need in still for need in needs)):
-            still.add(node)
-    products = [node for node in trace.graph.nodes if node in still and node.target in _PRODUCTS]
-    inner = set().union(*(_ancestors(product) for product in products))
-    return [product for product in products if product not in inner]
-
-
-def _ancestors(node: Node) -> set[Node]:
-    found: set[Node] = set()
-    open_ones = list(node.all_input_nodes)
-    while open_ones:
-        one = open_ones.pop()
-        if one not in found:
-            found.add(one)
-            open_ones.extend(one.all_input_nodes)
-    return found

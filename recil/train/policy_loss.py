@@ -13,8 +13,8 @@ from recil.logs.history import History
 from recil.ops.policy_pass import Coefficient, PolicyPass, Reference, policy_pass
 from recil.policies.softmax import SoftmaxPolicy
 
-# Of a reference, as many as a second of a processor's core makes: a mean over thousands of steps.
-REFERENCE_LOGITS = 1 << 24
+# Of a reference's logits, so many in a step are enough, unless they are of fewer steps than a mean can rest on.
+REFERENCE_LOGITS, FEWEST_STEPS = 1 << 24, 1024
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def policy_loss(
     states: [B, T + 1, D], of the policy. floor: a share of the reference's entropy (of a uniform choice without
     reference); below it entropy comes first, until it is above it again: no reward outweighs it. KL and entropies are
     means over every so many sessions, those whose turn it is, where steps times catalogue is beyond
-    `REFERENCE_LOGITS`: the reference's logits cost as much as all the rest, and their mean needs few of them.
+    `REFERENCE_LOGITS` and `FEWEST_STEPS` are left: the reference costs as much as all the rest.
     """
     took_place = sessions.happened & sessions.shown.any(-1)
     slates, own, head = sessions.items[took_place], states[:, :-1][took_place], policy.head()
     every = 1 if reference is None else -(-len(slates) * policy.catalogue // REFERENCE_LOGITS)
-    every = max(1, min(every, sessions.batch))
+    every = max(1, min(every, sessions.batch, len(slates) // FEWEST_STEPS))
     chosen = torch.arange(sessions.batch, device=slates.device) % every == turn % every
     near = chosen[:, None].expand_as(took_place)[took_place]
     beside = None if reference is None else _beside(reference, sessions, took_place, chosen)

@@ -113,7 +113,9 @@ def test_products_that_stay_are_worked_out_once_and_follow_their_weights() -> No
 
     def move(before: Value, by: Value) -> Value:
         turn = (inner @ outer).tanh() @ outer
-        return Value(x=(before.get("x") @ turn).tanh() + by.get("scale") @ inner)
+        filled = inner.new_zeros(USERS, 3)  # made of constants alone, and then written over by what moves
+        filled[:, 1:] = before.get("x")[:, 1:]
+        return Value(x=(before.get("x") @ turn).tanh() + by.get("scale") @ inner + filled @ outer)
 
     point.value = value(move, (point.previous, still))
     eager, fast = (TorchRuntime(network_of([still, point]), compiled=flag) for flag in (False, True))
@@ -125,7 +127,7 @@ def test_products_that_stay_are_worked_out_once_and_follow_their_weights() -> No
         inner.mul_(-0.5)
         assert_same(eager.execute(9), fast.execute(9))
     products = [node for node in traced[0].graph.nodes if node.target is torch.ops.aten.mm.default]
-    assert len(products) == 1 and len(traced) == 1
+    assert len(products) == 2 and len(traced) == 1
 
 
 @needs_compiler
