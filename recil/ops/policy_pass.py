@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recil.ops.one_pass import Collector, Mass, are_tame, blocks_of, mass_of, standing
 
-Coefficient = Callable[[Any, Tensor], Tensor]
+Coefficient = Callable[[slice | Tensor, Tensor], Tensor]
 
 
 class Reference(NamedTuple):
@@ -85,7 +85,8 @@ class _PolicyPass(torch.autograd.Function):
             if collect is None:
                 continue
             if any(costs):
-                collect.add(rows, _slope(found, parts, logits, space[:1], slate[rows], constant, each))
+                other = None if reference is None else space[0]
+                collect.add(rows, _slope(found, parts, logits, other, slate[rows], constant, each))
             else:  # the slates alone, whose gradient is one number a row times the mass
                 collect.add_slates(rows, found, slate[rows], constant)
         means = sums / max(len(states), 1)
@@ -143,20 +144,20 @@ def _slope(
     found: Mass,
     parts: _Parts,
     logits: Tensor,
-    others: list[Tensor],
+    other: Tensor | None,
     slate: Tensor,
     constant: Tensor,
     each: tuple[float, float],
 ) -> Tensor:
-    """[n, A], in the place of the logits: the gradient of everything with respect to them. others: the reference's."""
-    kl, entropy = each if others else (0.0, each[1])
+    """[n, A], in the place of the logits: the gradient of everything with respect to them. other: the reference's."""
+    kl, entropy = each if other is not None else (0.0, each[1])
     share = torch.where(slate >= 0, constant / found.left, 0.0)
     # A cost of KL weighs L - R, one of entropy -L; what does not depend on the item goes into `level`.
     level = (entropy * parts.own - kl * (parts.own - parts.of_reference)) / parts.whole
     scale = parts.whole.reciprocal()
     factor = logits.mul_((kl - entropy) * scale)
-    if kl:
-        factor.addcmul_(others[0], scale, value=-kl)
+    if other is not None and kl:
+        factor.addcmul_(other, scale, value=-kl)
     chosen = factor.gather(1, slate.clamp(min=0)) + level
     own = torch.where(slate >= 0, constant - found.chosen * share.cumsum(1) + found.chosen * chosen, 0.0)
     slope = factor.add_(level - share.sum(1, keepdim=True)).mul_(found.mass)

@@ -83,5 +83,5 @@ class Seen:
         return found.new_zeros(self.sessions.items.shape).index_put((self.took_place,), found)
 
 
-def _nothing(rows: slice, log_prob: Tensor) -> Tensor:
+def _nothing(rows: slice | Tensor, log_prob: Tensor) -> Tensor:
     return torch.zeros_like(log_prob)
