@@ -33,13 +33,15 @@ class CloneConfig:
     item_features  add the vectors of the items' features to their own
     epochs         passes over the training sessions at most
     batch          sessions in one step of the optimiser
-    learning_rate  step size of AdamW; halved after each epoch that does not lower the held-out loss
+    learning_rate  step size of AdamW; halved after each epoch that does not lower the held-out loss, or `annealed`
     weight_decay   share of each weight (but no bias) taken off per step, times the learning rate
     patience       epochs without a better held-out likelihood before stopping
     held_out       share of the sessions, chosen by a hash of their id, that only decide when to stop
     only_rewarded  fit only the items that were rewarded; the others stay in the history
     dropout        share of the entries of steps and states that a training step leaves out: where sessions are few
     tied           an item has one vector, as input of the encoder and as output; see SoftmaxConfig
+    annealed       all `epochs` are run with a step size that falls along half a cosine to 0, and the last weights are
+                   kept: where the held-out sessions are too few, or too unlike those to be served, to choose an epoch
     bfloat16       the gradient's products over the catalogue with 8 bits of precision, not the likelihood: about a
                    quarter faster on processors that multiply such numbers, slower on others
     negatives      0: every step scores the whole catalogue. Else so many items stand for it, drawn anew for each step
@@ -60,6 +62,7 @@ class CloneConfig:
     only_rewarded: bool = False
     dropout: float = 0.0
     tied: bool = False
+    annealed: bool = False
     bfloat16: bool = False
     negatives: int = 0
 
@@ -145,7 +148,14 @@ def cloning(log: SessionLog, config: CloneConfig, seed: int) -> tuple[SoftmaxPol
         settings=_settings(log, config, seed),
         tables=None if sampled is None else sampled.tables,
     )
-    schedule = Schedule(config.epochs, config.batch, config.learning_rate, config.weight_decay, config.patience)
+    schedule = Schedule(
+        config.epochs,
+        config.batch,
+        config.learning_rate,
+        config.weight_decay,
+        config.patience,
+        annealed=config.annealed,
+    )
     return policy, objective, schedule
 
 
@@ -224,5 +234,6 @@ def _check(log: SessionLog, config: CloneConfig) -> None:
 
 
 def _settings(log: SessionLog, config: CloneConfig, seed: int) -> str:
-    """All that a run's bits depend on, the number of epochs and the patience apart."""
-    return json.dumps([asdict(replace(config, epochs=1, patience=1)), seed, log.digest])
+    """All that a run's bits depend on, the patience and, unless step sizes hang on it, the number of epochs apart."""
+    epochs = config.epochs if config.annealed else 1
+    return json.dumps([asdict(replace(config, epochs=epochs, patience=1)), seed, log.digest])

@@ -65,6 +65,9 @@ class Schedule:
     weight_decay   share of each weight (but no bias) taken off per step, times the learning rate
     patience       epochs in a row without a better held-out loss before stopping
     largest_norm   gradients longer than this are shortened to it
+    annealed       the step size falls with every step, along half a cosine to 0 at the end of the last epoch, whatever
+                   the held-out loss; no epoch is left out and the last weights are kept. Source: Loshchilov & Hutter
+                   (2017), "SGDR", without restarts
     """
 
     epochs: int
@@ -73,6 +76,13 @@ class Schedule:
     weight_decay: float
     patience: int
     largest_norm: float = 10.0
+    annealed: bool = False
+
+    def rate(self, step: int, batches: int, failures: int) -> float:
+        """The step size of step `step`, with so many batches to an epoch and epochs so far that failed."""
+        if not self.annealed:
+            return self.learning_rate * 0.5**failures
+        return self.learning_rate * (1 + math.cos(math.pi * step / (batches * self.epochs))) / 2
 
 
 @dataclass
@@ -119,13 +129,15 @@ def fit(
     on_metrics: OnMetrics | None = None,
     checkpoint: str | Path | None = None,
 ) -> Fitted:
-    """Train until the held-out loss stops falling; the model ends with its best weights.
+    """Train until the held-out loss stops falling, or as `annealed` says; the model ends with its best weights.
 
     A run that was stopped and started again with the same `checkpoint` ends with the same bits as one that was not. The
     file is written after each epoch and at least every minute, which is what an interruption costs at most.
     """
     optimisers = optimisers_of(objective, schedule)
     state = _resume(checkpoint, objective, optimisers)
+    groups = [group for part in optimisers.values() for group in part.param_groups]
+    steps = math.ceil(len(objective.sessions) / schedule.batch)
 
     def save() -> float:
         if checkpoint is not None:
@@ -136,16 +148,16 @@ def fit(
     saved = time.monotonic()
     while state.epoch < schedule.epochs and state.epoch - state.best_epoch <= schedule.patience:
         objective.model.train()
-        for group in itertools.chain.from_iterable(part.param_groups for part in optimisers.values()):
-            group["lr"] = schedule.learning_rate * 0.5**state.failures
         epoch = batches(objective.sessions, objective.lengths, schedule.batch, streams, state.epoch)
         for sessions in itertools.islice(epoch, state.cursor, None):
+            for group in groups:
+                group["lr"] = schedule.rate(state.step, steps, state.failures)
             loss, items = take_step(objective, optimisers["main"], schedule, sessions, state.step)
             state.after_batch(loss, items)
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 saved = save()
         objective.model.eval()
-        _end_epoch(objective, state, on_metrics)
+        _end_epoch(objective, schedule, state, on_metrics)
         saved = save()
     if state.best:
         objective.model.load_state_dict(state.best)
@@ -218,9 +230,9 @@ def _not_a_number(objective: Objective, sessions: np.ndarray, step: int, loss: f
 
 
 @torch.no_grad()
-def _end_epoch(objective: Objective, state: _State, on_metrics: OnMetrics | None) -> None:
+def _end_epoch(objective: Objective, schedule: Schedule, state: _State, on_metrics: OnMetrics | None) -> None:
     held_out = objective.held_out()
-    if held_out < state.best_loss:
+    if schedule.annealed or held_out < state.best_loss:
         state.best_loss, state.best_epoch = held_out, state.epoch
         state.best = copy.deepcopy(objective.model.state_dict())
     else:

@@ -54,18 +54,30 @@ def interrupted(log: SessionLog, config: UserConfig, path: Path, after: int) -> 
     return told
 
 
-@pytest.mark.parametrize(("config", "after"), [(STEADY, 1), (STEADY, 3), (HASTY, 2), (HASTY, 4)])
-def test_a_fit_that_was_cut_off_ends_as_if_it_had_not_been(log, tmp_path: Path, config, after: int) -> None:
+@pytest.fixture(scope="module", params=[STEADY, HASTY], ids=["steady", "hasty"])
+def straight(request, log, tmp_path_factory) -> tuple[UserConfig, UserModel, list[int], Path]:
+    """A config, the users of a fit that nothing stopped, the epochs it told, and its checkpoint."""
     told: list[int] = []
-    straight = fit_users(log, config, on_metrics=lambda epoch, _: told.append(epoch), checkpoint=tmp_path / "straight")
-    assert_equal(straight, fit_users(log, config))
-    before = interrupted(log, config, tmp_path / "cut", after)
+    path = tmp_path_factory.mktemp("straight") / "checkpoint"
+    users = fit_users(log, request.param, on_metrics=lambda epoch, _: told.append(epoch), checkpoint=path)
+    return request.param, users, told, path
+
+
+def test_a_checkpoint_changes_nothing(log, straight) -> None:
+    config, users, _, _ = straight
+    assert_equal(users, fit_users(log, config))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_fit_that_was_cut_off_ends_as_if_it_had_not_been(log, tmp_path: Path, straight, share: float) -> None:
+    config, users, told, checkpoint = straight
+    before = interrupted(log, config, tmp_path / "cut", told[int(share * (len(told) - 1))])
     resumed = fit_users(log, config, on_metrics=lambda epoch, _: before.append(epoch), checkpoint=tmp_path / "cut")
-    assert before == told and len(told) > after
-    assert_equal(straight, resumed)
+    assert before == told
+    assert_equal(users, resumed)
     # Adam's moments, the average and the last parameters too.
-    assert (tmp_path / "cut").read_bytes() == (tmp_path / "straight").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "straight"]
+    assert (tmp_path / "cut").read_bytes() == checkpoint.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
 
 
 def test_every_kind_of_column_and_of_parameter_is_kept(columns, tmp_path: Path) -> None:
@@ -104,9 +116,16 @@ def refused(log: SessionLog, path: Path, config: UserConfig = STEADY, seed: int 
     return str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def cut_off(log, tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("cut off") / "fit"
+    interrupted(log, STEADY, path, 1)
+    return path.read_bytes()
+
+
 @pytest.fixture
-def path(log, tmp_path: Path) -> Path:
-    interrupted(log, STEADY, tmp_path / "fit", 1)
+def path(cut_off: bytes, tmp_path: Path) -> Path:
+    (tmp_path / "fit").write_bytes(cut_off)
     return tmp_path / "fit"
 
 

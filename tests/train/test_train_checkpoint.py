@@ -39,10 +39,11 @@ def test_epochs_and_a_resumption_equal_a_run_straight_through(tmp_path, encoder)
     assert len(seen) == 4, "the first two epochs are not run again"
 
 
-def test_an_interruption_within_an_epoch_loses_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("annealed", [False, True])
+def test_an_interruption_within_an_epoch_loses_nothing(tmp_path, monkeypatch, annealed):
     """With a checkpoint after every batch, stopping at any of them and going on ends with the same bits."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    config = CloneConfig(epochs=3, **SMALL)
+    config = CloneConfig(epochs=3, annealed=annealed, **SMALL)
     straight_metrics, metrics = [], []
     straight = clone(LOG, config, on_metrics=lambda *found: straight_metrics.append(found))
     take_step, steps = loop.take_step, []
@@ -85,6 +86,12 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, other):
     clone(LOG, CloneConfig(epochs=1, **SMALL), checkpoint=tmp_path / "run")
     with pytest.raises(InputError, match="other settings or on another log"):
         clone(*other, checkpoint=tmp_path / "run")
+
+
+def test_more_epochs_than_step_sizes_were_annealed_over_are_refused(tmp_path):
+    clone(LOG, CloneConfig(epochs=1, annealed=True, **SMALL), checkpoint=tmp_path / "run")
+    with pytest.raises(InputError, match="other settings or on another log"):
+        clone(LOG, CloneConfig(epochs=2, annealed=True, **SMALL), checkpoint=tmp_path / "run")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])

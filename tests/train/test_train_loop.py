@@ -63,6 +63,22 @@ def test_it_stops_after_its_patience_with_the_best_weights():
     assert model.moved.item() == places[1]
 
 
+def test_annealed_steps_fall_along_half_a_cosine_and_the_last_weights_are_kept():
+    """Four steps of two epochs, at 0, 1/4, 1/2 and 3/4 of the half turn; held-out losses that only rise."""
+    model, places = Model(), []
+    losses = iter([1.0, 2.0])
+
+    def held_out():
+        places.append(model.moved.item())
+        return next(losses)
+
+    fitted = fit(objective(model, held_out), Schedule(2, 2, 0.1, 0.0, 1, annealed=True), Streams(0))
+    first, second = 0.1 * (1 + (1 + 0.5**0.5) / 2), 0.1 * (1 / 2 + (1 - 0.5**0.5) / 2)
+    assert places == pytest.approx([-first, -first - second], rel=1e-4)
+    assert model.moved.item() == places[1]
+    assert (fitted.best_epoch, fitted.best_loss, fitted.epochs) == (1, 2.0, 2)
+
+
 def test_long_gradients_are_shortened():
     """Adam does not see a gradient's length in its first step, but the average of two shows it."""
     places = []
