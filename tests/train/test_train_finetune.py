@@ -185,6 +185,16 @@ def test_guards_hold(small):
     assert np.mean(second_half) == pytest.approx(floor, rel=0.03)
 
 
+def test_numbers_stay_finite_where_nothing_holds_a_policy_back(small):
+    """Steps thirty times too long make one item as good as certain, and what is left for a second one rounds to 0."""
+    world, _, start = small
+    free = {"kl": 0.0, "cap": 1e9, "entropy_floor": 0.0, "critic_warmup": 0, "iteration_kl": 1e9, "gradient_norm": 1e9}
+    config = FinetuneConfig(sessions=1600, batch=25, learning_rate=0.1, **free)
+    policy = finetune(start, world, config, seed=1)
+    assert all(value.isfinite().all() for value in policy.state_dict().values())
+    assert not np.array_equal(world.returns(policy), world.returns(start))
+
+
 def test_the_policy_learned_does_not_depend_on_the_unit_of_the_reward():
     # One-step sessions, so that the reward is credit only and never a policy's input; twice the reward is exact.
     _, log, start = case(7, replace(easy_world(), horizon=1), sessions=1200)
