@@ -148,15 +148,12 @@ def cloning(log: SessionLog, config: CloneConfig, seed: int) -> tuple[SoftmaxPol
         settings=_settings(log, config, seed),
         tables=None if sampled is None else sampled.tables,
     )
-    schedule = Schedule(
-        config.epochs,
-        config.batch,
-        config.learning_rate,
-        config.weight_decay,
-        config.patience,
-        annealed=config.annealed,
-    )
-    return policy, objective, schedule
+    return policy, objective, _schedule(config)
+
+
+def _schedule(config: CloneConfig) -> Schedule:
+    limits = config.epochs, config.batch, config.learning_rate, config.weight_decay, config.patience
+    return Schedule(*limits, annealed=config.annealed)
 
 
 def _sampled(
