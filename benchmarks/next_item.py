@@ -140,8 +140,8 @@ def page(lines: Sequence[str], log: recil.SessionLog, seeds: int) -> str:
         "",
         f"MovieLens latest small: {log.sessions} users, {log.impressions:,} ratings, {log.catalogue:,} films."
         f" Each user's last rating is guessed, among all films that the user has not rated before; {seeds} seeds. 95%"
-        " intervals: of NDCG and hits over seeds; of the difference from the Markov chain over users, seeds averaged."
-        " Written by `benchmarks/next_item.py`.",
+        " intervals: of NDCG and hits over seeds; of the difference from the Markov chain over users, seeds averaged:"
+        " how far so few users can tell two models apart. Written by `benchmarks/next_item.py`.",
         "",
         "| model | NDCG@10 | hits@10 | NDCG@10 less Markov's | training |",
         "|---|---|---|---|---|",
