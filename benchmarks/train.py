@@ -58,6 +58,7 @@ CELLS = {
     "clone-transformer-negatives-million": Cell("clone steps", "transformer", items=1_000_000, negatives=1024),
     "finetune-gru": Cell("finetune", "gru"),
     "finetune-transformer": Cell("finetune", "transformer"),
+    "finetune-transformer-negatives": Cell("finetune", "transformer", negatives=1024),
     "bandit": Cell("clone", "bag", items=50, sessions=100_000, steps=1, only=100_000, epochs=5),
 }
 
@@ -143,14 +144,21 @@ def table_gb(cell: Cell) -> float:
 
 def finetune_step(cell: Cell, log: SessionLog) -> Callable[[np.ndarray], object]:
     """A function that takes one finetuning step on some sessions, critic and KL to the clone included."""
+    from recil.ops.proposal import Proposal
     from recil.policies.encoders import EncoderConfig
+    from recil.train.clone import item_counts
     from recil.train.logged_sessions import LoggedSessions
     from recil.train.policy_step import Learner
+    from recil.train.rows import Tables
+    from recil.train.sampled_steps import SampledSteps
 
     policy = recil.SoftmaxPolicy.for_log(log, EncoderConfig(cell.encoder, WIDTH), True, 0)
-    config = recil.FinetuneConfig(batch=_batch(cell))
+    config, streams, sampled = recil.FinetuneConfig(batch=_batch(cell)), recil.Streams(0), None
+    if cell.negatives:
+        proposal = Proposal.of(item_counts(log, np.arange(log.sessions)), cell.negatives)
+        sampled = SampledSteps(proposal, streams, Tables(policy, config.learning_rate))
     frozen = recil.SoftmaxPolicy.from_parts(policy.parts()).requires_grad_(False)
-    learner = Learner.of("finetune", policy, frozen, config, config.kl, 1, recil.Streams(0))
+    learner = Learner.of("finetune", policy, frozen, config, config.kl, 1, streams, sampled)
     sessions = LoggedSessions(log, frozen)
     learner.scale = sessions.scale()
     return lambda chosen: learner.improve(sessions.batch(chosen))
@@ -286,9 +294,10 @@ def _compared(rows: dict[str, dict]) -> list[str]:
             f" {small['sessions_per_second'] / large['sessions_per_second']:.2f}×, memory apart from the tables"
             f" {large['apart_gb'] / small['apart_gb']:.2f}× ({small['apart_gb']:.2f} and {large['apart_gb']:.2f} GB)."
         )
-    for encoder in ("gru", "transformer"):
-        if finetuned := rows.get(f"finetune-{encoder}"):
-            lines.append(f"- A finetuning step, {encoder}: {finetuned['ratio']:.2f} cloning steps, taken by turns.")
+    for kind in ("gru", "transformer", "transformer-negatives"):
+        if finetuned := rows.get(f"finetune-{kind}"):
+            steps = f"{finetuned['ratio']:.2f} cloning steps of its own kind, taken by turns"
+            lines.append(f"- A finetuning step, {kind}: {steps}.")
     return ["", *lines] if lines else []
 
 

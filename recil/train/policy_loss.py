@@ -12,9 +12,10 @@ from recil.errors import InputError
 from recil.logs.history import History
 from recil.ops.policy_pass import Coefficient, PolicyPass, Reference, policy_pass
 from recil.policies.softmax import SoftmaxPolicy
+from recil.train.turns import Turn
 
-# Of a reference's logits, so many in a step are enough, unless they are of fewer steps than a mean can rest on.
-REFERENCE_LOGITS, FEWEST_STEPS = 1 << 24, 1024
+# Of a reference's logits, so many in a step are enough.
+REFERENCE_LOGITS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -56,29 +57,26 @@ def policy_loss(
     states: [B, T + 1, D], of the policy. floor: a share of the reference's entropy (of a uniform choice without
     reference); below it entropy comes first, until it is above it again: no reward outweighs it. KL and entropies are
     means over every so many sessions, those whose turn it is, where steps times catalogue is beyond
-    `REFERENCE_LOGITS` and `FEWEST_STEPS` are left: the reference costs as much as all the rest.
+    `REFERENCE_LOGITS` (see recil.train.turns): the reference costs as much as all the rest.
     """
     took_place = sessions.happened & sessions.shown.any(-1)
     slates, own, head = sessions.items[took_place], states[:, :-1][took_place], policy.head()
-    every = 1 if reference is None else -(-len(slates) * policy.catalogue // REFERENCE_LOGITS)
-    every = max(1, min(every, sessions.batch, len(slates) // FEWEST_STEPS))
-    chosen = torch.arange(sessions.batch, device=slates.device) % every == turn % every
-    near = chosen[:, None].expand_as(took_place)[took_place]
-    beside = None if reference is None else _beside(reference, sessions, took_place, chosen)
+    if reference is None:
+        asked, other = Turn.of(took_place, 1, turn), None
+    else:
+        asked = Turn.within(REFERENCE_LOGITS, policy.catalogue, took_place, turn)
+        other = _beside(reference, sessions, took_place, asked.sessions)
 
     def run(coefficient: Coefficient, kl: float, entropy: float) -> PolicyPass:
-        if every == 1:
-            return policy_pass(own, slates, *head, beside, coefficient, kl if beside is not None else 0.0, entropy)
-        parts = [
-            policy_pass(own[rows], slates[rows], *head, other, _at(coefficient, rows), *costs)
-            for rows, other, costs in (
-                (near.nonzero()[:, 0], beside, (kl, entropy)),
-                ((~near).nonzero()[:, 0], None, ()),
-            )
-        ]
-        log_prob = torch.empty_like(slates, dtype=own.dtype)
-        log_prob[near], log_prob[~near] = parts[0].log_prob, parts[1].log_prob
-        return parts[0]._replace(loss=parts[0].loss + parts[1].loss, log_prob=log_prob)
+        costs = kl if other is not None else 0.0, entropy
+
+        def beside(rows: slice | Tensor, some: Coefficient) -> PolicyPass:
+            return policy_pass(own[rows], slates[rows], *head, other, some, *costs)
+
+        def alone(rows: slice | Tensor, some: Coefficient) -> PolicyPass:
+            return policy_pass(own[rows], slates[rows], *head, None, some)
+
+        return asked.run(beside, alone, coefficient)
 
     return guarded(run, sessions, credited, kl, floor)
 
@@ -88,11 +86,6 @@ def _beside(reference: SoftmaxPolicy, sessions: History, took_place: Tensor, cho
     """The reference at the steps that took place in the chosen sessions (bool [B])."""
     few = sessions if bool(chosen.all()) else sessions.take(chosen.nonzero()[:, 0])
     return Reference(reference.before_steps(few)[took_place[chosen]], *reference.head())
-
-
-def _at(coefficient: Coefficient, places: Tensor) -> Coefficient:
-    """The coefficients of some rows, whose slices count those rows alone."""
-    return lambda rows, log_prob: coefficient(places[rows], log_prob)
 
 
 def guarded(

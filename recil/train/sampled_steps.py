@@ -16,6 +16,10 @@ from recil.policies.touched import Touched
 from recil.random import Streams
 from recil.train.policy_loss import log_propensity
 from recil.train.rows import Tables
+from recil.train.turns import Turn
+
+# Of a clone's logits, so many in a step are enough: what is done beside them takes three times as long as without.
+REFERENCE_LOGITS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -44,28 +48,48 @@ class SampledSteps:
         small = touched.relabelled(sessions)
         took_place = small.happened & small.shown.any(-1)
         states, head = touched.call(lambda some: (some.encode(small), some.head()))
+        # Propensities that the log lacks are the clone's, of all sessions.
+        asked = (
+            Turn.of(took_place, 1, step)
+            if sessions.propensity is None
+            else Turn.within(REFERENCE_LOGITS, len(sample.items), took_place, step)
+        )
+        few = small if asked.whole else small.take(asked.sessions.nonzero()[:, 0])
         with torch.no_grad():
             beside = Touched.of(clone, sessions, sample.items)
-            states_of_clone, head_of_clone = beside.call(lambda some: (some.before_steps(small), some.head()))
+            states_of_clone, head_of_clone = beside.call(lambda some: (some.before_steps(few), some.head()))
+        reference = Reference(states_of_clone[took_place[asked.sessions]], *head_of_clone)
         columns = Columns(touched.places(sample.items), sample.log_weight)
-        return Seen(small, took_place, states, head, Reference(states_of_clone[took_place], *head_of_clone), columns)
+        return Seen(small, took_place, states, head, asked, reference, columns)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """sessions: over the few items; took_place: bool [B, T]; states: [B, T + 1, D]; head: vectors and biases."""
+    """sessions: over the few items; took_place: bool [B, T]; states: [B, T + 1, D]; head: vectors and biases.
+
+    clone: at the steps of the sessions whose turn it is (`asked`).
+    """
 
     sessions: History
     took_place: Tensor
     states: Tensor
     head: tuple[Tensor, Tensor]
+    asked: Turn
     clone: Reference
     columns: Columns
 
     def run(self, coefficient: Coefficient, kl: float, entropy: float) -> PolicyPass:
         """See `recil.train.policy_loss.guarded`."""
         states, slates = self.states[:, :-1][self.took_place], self.sessions.items[self.took_place]
-        return sampled_pass(states, slates, *self.head, self.columns, coefficient, self.clone, Costs(kl, entropy))
+
+        def beside(rows: slice | Tensor, some: Coefficient) -> PolicyPass:
+            parts = states[rows], slates[rows], *self.head, self.columns
+            return sampled_pass(*parts, some, self.clone, Costs(kl, entropy))
+
+        def alone(rows: slice | Tensor, some: Coefficient) -> PolicyPass:
+            return sampled_pass(states[rows], slates[rows], *self.head, self.columns, some)
+
+        return self.asked.run(beside, alone, coefficient)
 
     @torch.no_grad()
     def log_prob(self) -> Tensor:

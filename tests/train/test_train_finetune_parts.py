@@ -16,6 +16,7 @@ from recil.logs.history import History
 from recil.ops import one_pass, policy_gradient
 from recil.random import Streams
 from recil.train import policy_loss as policy_loss_module
+from recil.train import turns as turns_module
 from recil.train.choice import paired_gain
 from recil.train.critic import Critic, give_credit, returns_after
 from recil.train.finetune import finetune
@@ -198,7 +199,7 @@ def test_a_reference_seen_by_turns_gives_the_same_gradient_on_average(small, mon
         monkeypatch.undo()
         whole = gradient(0, floor)
         monkeypatch.setattr(policy_loss_module, "REFERENCE_LOGITS", count * policy.catalogue // 4 + policy.catalogue)
-        monkeypatch.setattr(policy_loss_module, "FEWEST_STEPS", 1)
+        monkeypatch.setattr(turns_module, "FEWEST_STEPS", 1)
         turns = [gradient(turn, floor) for turn in range(4)]
         assert not torch.allclose(turns[0][1], turns[1][1])
         torch.testing.assert_close(gradient(4, floor), turns[0])

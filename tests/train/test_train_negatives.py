@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import replace
 
@@ -12,12 +13,18 @@ from finetune_case import assert_same, easy_world, small_case, standard_errors, 
 
 from recil.errors import InputError
 from recil.logs.session_log import SessionLog
+from recil.ops import policy_gradient
+from recil.ops.proposal import Proposal
 from recil.policies.touched import tables_of
-from recil.train import sampled
+from recil.random import Streams
+from recil.train import sampled, sampled_steps, turns
 from recil.train.clone import CloneConfig, clone, cloning
 from recil.train.finetune import finetune
 from recil.train.finetune_config import FinetuneConfig
 from recil.train.loop import optimisers_of, take_step
+from recil.train.policy_loss import Credited, guarded, log_propensity
+from recil.train.rows import Tables
+from recil.train.sampled_steps import SampledSteps
 
 QUICK = CloneConfig(width=16, epochs=5, batch=100, negatives=256)
 
@@ -125,6 +132,42 @@ def test_all_items_as_negatives_finetune_by_the_same_losses():
         finetune(start, log, config, 3, on_metrics=lambda _, row, rows=rows: rows.append(row))
         first.append(rows[0])
     assert first[0] == pytest.approx(first[1], rel=2e-3, abs=1e-5)
+
+
+def test_a_clone_seen_by_turns_gives_the_same_gradient_on_average(monkeypatch):
+    """All items as negatives, so that steps differ in the turn alone; weighted with the steps of each turn's sessions.
+
+    Without propensities in the log all of the clone's are needed, and all sessions are held against it.
+    """
+    _, log, start = one_case()
+    history, policy = log.batch(np.arange(40)), copy.deepcopy(start)
+    with torch.no_grad():
+        policy.bias.weight += torch.linspace(-1, 1, policy.catalogue)[:, None]
+    took_place = history.happened & history.shown.any(-1)
+    tables = Tables(policy, 0.01)
+    steps = SampledSteps(Proposal.of(np.ones(policy.catalogue), policy.catalogue), Streams(0), tables)
+    weigh = functools.partial(policy_gradient.per_step_weight, cap=3.0)
+    credited = Credited(log_propensity(history), history.reward - 0.1, weigh)
+
+    def gradient(turn):
+        policy.zero_grad()
+        seen = steps.look(policy, start, history, "steps", turn, learn=True)
+        found = guarded(seen.run, history, credited, 0.5, 0.0)
+        found.loss.backward()
+        rows = [weight.grad.clone() for weight in (*tables.others(policy), *tables.leaves())]
+        return [found.loss.detach(), found.kl, found.log_prob, *rows]
+
+    whole = gradient(0)
+    monkeypatch.setattr(sampled_steps, "REFERENCE_LOGITS", int(took_place.sum()) * policy.catalogue // 4 + 20)
+    monkeypatch.setattr(turns, "FEWEST_STEPS", 1)
+    found = [gradient(turn) for turn in range(4)]
+    assert not torch.allclose(found[0][1], found[1][1])
+    share = [float(took_place[turn::4].sum() / took_place.sum()) for turn in range(4)]
+    for place, one in enumerate(whole):
+        mean = sum(parts[place] * weight for parts, weight in zip(found, share, strict=True))
+        torch.testing.assert_close(mean, one, rtol=1e-4, atol=1e-5)
+    assert not steps.look(policy, start, history, "steps", 0).asked.whole
+    assert steps.look(policy, start, replace(history, propensity=None), "steps", 0).asked.whole
 
 
 def test_sessions_that_choose_are_bounded_by_their_logits(monkeypatch):
