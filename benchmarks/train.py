@@ -41,7 +41,6 @@ class Cell:
     work: str
     encoder: str
     items: int = 10_000
-    sessions: int = 20_000
     steps: int = 20
     only: int = 4_096
     bfloat16: bool = False
@@ -59,7 +58,7 @@ CELLS = {
     "finetune-gru": Cell("finetune", "gru"),
     "finetune-transformer": Cell("finetune", "transformer"),
     "finetune-transformer-negatives": Cell("finetune", "transformer", negatives=1024),
-    "bandit": Cell("clone", "bag", items=50, sessions=100_000, steps=1, only=100_000, epochs=5),
+    "bandit": Cell("clone", "bag", items=50, steps=1, only=100_000, epochs=5),
 }
 
 

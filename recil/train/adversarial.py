@@ -22,6 +22,7 @@ from recil.train.adversarial_coverage import Coverage
 from recil.train.adversarial_step import Discriminator, ImitationReward, Imitator
 from recil.train.checkpoint import digest_of_run, load_checkpoint, save_checkpoint
 from recil.train.critic import Critic
+from recil.train.diverged import naming
 from recil.train.from_log import report
 from recil.train.loop import OnMetrics
 
@@ -106,7 +107,8 @@ def adversarial(
         done = found[0]
         run.iteration, run.imitator.step, run.discriminator.step = done["iteration"], done["step"], done["judged"]
     while run.iteration * config.sessions_per_iteration < config.sessions:
-        _iterate(run, on_metrics)
+        with naming(checkpoint):
+            _iterate(run, on_metrics)
         if checkpoint is not None:
             steps = {"step": run.imitator.step, "judged": run.discriminator.step}
             progress = {"iteration": run.iteration, "settings": settings} | steps

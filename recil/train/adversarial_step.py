@@ -9,13 +9,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from recil.errors import InputError
 from recil.logs.history import History
 from recil.ops import policy_gradient
 from recil.ops.adversarial import discriminator_loss
 from recil.policies.softmax import SoftmaxPolicy
 from recil.train.adversarial_config import AdversarialConfig
 from recil.train.critic import Critic, critic_loss, give_credit
+from recil.train.diverged import Diverged
 from recil.train.policy_loss import Credited, log_propensity, policy_loss
 from recil.train.policy_step import ratio_diagnostics
 from recil.train.reinforce import untrained
@@ -136,7 +136,7 @@ def descend(
     norm = nn.utils.clip_grad_norm_(module.parameters(), largest_norm)
     if not (torch.isfinite(loss) and torch.isfinite(norm)):
         few = ", ".join(map(str, sessions.session[:8].tolist())) + (", ..." if sessions.batch > 8 else "")
-        raise InputError(
+        raise Diverged(
             f"adversarial step {step}",
             f"the {part}'s loss is {float(loss.detach())}, its gradient {float(norm)} long, on the "
             f"{sessions.batch} simulated sessions {few}",

@@ -19,6 +19,7 @@ from recil.policies.encoders import Drop, EncoderConfig
 from recil.policies.softmax import SoftmaxPolicy
 from recil.policies.touched import log_prob_of_sessions_by_items
 from recil.random import Streams, stable_hashes
+from recil.train.diverged import naming
 from recil.train.loop import Objective, OnMetrics, Schedule, fit
 from recil.train.rows import Tables
 from recil.train.sampled import SampledLikelihood, affordable
@@ -105,7 +106,8 @@ def clone(
     """
     config = config or CloneConfig()
     policy, objective, schedule = cloning(log, config, seed)
-    fit(objective, schedule, Streams(seed).child("clone"), on_metrics, checkpoint)
+    with naming(checkpoint):
+        fit(objective, schedule, Streams(seed).child("clone"), on_metrics, checkpoint)
     return policy
 
 

@@ -23,6 +23,7 @@ from recil.train.checkpoint import digest_of_run, load_checkpoint, save_checkpoi
 from recil.train.clone import held_out_sessions
 from recil.train.dagger_config import DaggerConfig
 from recil.train.dagger_data import Recorded, apart, from_tensors, labelled_log, to_tensors
+from recil.train.diverged import naming
 from recil.train.from_log import report
 from recil.train.loop import Objective, OnMetrics, Schedule, fit
 
@@ -83,8 +84,9 @@ def dagger(
         progress, tensors = found
         run.step, run.rounds = progress["step"], from_tensors(tensors, progress["rounds"])
     for number in range(len(run.rounds), config.rounds):
-        _act(run, world, expert, config, Streams(seed), number, on_metrics)
-        _learn(run, config, Streams(seed).child("dagger", number), on_metrics)
+        with naming(checkpoint):
+            _act(run, world, expert, config, Streams(seed), number, on_metrics)
+            _learn(run, config, Streams(seed).child("dagger", number), on_metrics)
         if checkpoint is not None:
             state = {"rounds": number + 1, "step": run.step, "settings": settings}
             save_checkpoint(checkpoint, {"policy": run.policy}, {}, state, to_tensors(run.rounds))

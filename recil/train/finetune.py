@@ -18,6 +18,7 @@ from recil.policies.environment import Environment
 from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams
 from recil.train.clone import held_out_sessions, item_counts
+from recil.train.diverged import naming
 from recil.train.finetune_config import FinetuneConfig, GradientConfig
 from recil.train.from_log import improve_from_log
 from recil.train.in_world import MoreSessions, improve_in_world
@@ -57,10 +58,12 @@ def finetune(
         if log is not None:
             raise InputError("finetune", "got two logs", "give a world as the source, or one log only")
         sessions = LoggedSessions(source, frozen, large=sampled is not None)
-        improve_from_log(learner, sessions, config, streams, settings, on_metrics, checkpoint)
+        with naming(checkpoint):
+            improve_from_log(learner, sessions, config, streams, settings, on_metrics, checkpoint)
         return trained
     more = None if log is None else _drawn_from(LoggedSessions(log, frozen), config, streams, source.slate_size)
-    improve_in_world(learner, source, streams, settings, on_metrics, checkpoint, more)
+    with naming(checkpoint):
+        improve_in_world(learner, source, streams, settings, on_metrics, checkpoint, more)
     return trained
 
 

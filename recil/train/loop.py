@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recil.errors import InputError
 from recil.random import Streams
 from recil.train.checkpoint import load_checkpoint, save_checkpoint
+from recil.train.diverged import Diverged
 from recil.train.rows import Tables
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -217,12 +217,12 @@ def take_step(
 
 
 @torch.no_grad()
-def _not_a_number(objective: Objective, sessions: np.ndarray, step: int, loss: float) -> InputError:
+def _not_a_number(objective: Objective, sessions: np.ndarray, step: int, loss: float) -> Diverged:
     """Names the sessions whose loss is not finite on their own, or all of the batch where none or every one is."""
     alone = [session for session in sessions if not torch.isfinite(objective.loss(np.array([session]), step)[0])]
     names = [str(objective.names[session]) for session in (alone or sessions)]
     few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return InputError(
+    return Diverged(
         f"{objective.name} step {step}",
         f"the loss is {loss} on a batch of {len(sessions)} sessions, by {len(names)} of them: {few}",
         "look at these sessions' columns, or lower the learning rate",

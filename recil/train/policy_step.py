@@ -9,13 +9,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from recil.errors import InputError
 from recil.logs.history import History
 from recil.ops import policy_gradient
 from recil.ops.importance import effective_sample_size
 from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams
 from recil.train.critic import Critic, critic_loss, give_credit
+from recil.train.diverged import Diverged
 from recil.train.finetune_config import GradientConfig
 from recil.train.policy_loss import Credited, guarded, log_propensity, policy_loss
 from recil.train.sampled_steps import SampledSteps
@@ -136,7 +136,7 @@ class Learner:
         norm = nn.utils.clip_grad_norm_([*module.parameters(), *rows], self.config.gradient_norm)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             few = ", ".join(map(str, sessions.session[:8].tolist())) + (", ..." if sessions.batch > 8 else "")
-            raise InputError(
+            raise Diverged(
                 f"{self.name} step {self.step}",
                 f"the {part}'s loss is {float(loss.detach())}, its gradient {float(norm)} long, on the "
                 f"{sessions.batch} sessions {few}",

@@ -16,6 +16,7 @@ from recil.policies.encoders import EncoderConfig
 from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams
 from recil.train.checkpoint import digest_of_run, load_checkpoint, save_checkpoint
+from recil.train.diverged import Diverged, naming
 from recil.train.from_log import report
 from recil.train.loop import OnMetrics, batches
 from recil.train.q_learning_config import QLearningConfig
@@ -36,7 +37,8 @@ def q_learning(
     and for what slates of several items assume.
     """
     config = config or QLearningConfig()
-    network = fit_values(log, config, seed, on_metrics=on_metrics, checkpoint=checkpoint)
+    with naming(checkpoint):
+        network = fit_values(log, config, seed, on_metrics=on_metrics, checkpoint=checkpoint)
     return network.policy(config.temperature * float(np.abs(log.reward).sum(dtype=np.float64)) / log.impressions)
 
 
@@ -101,7 +103,7 @@ def _step(
     norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_norm)
     if not (torch.isfinite(loss) and torch.isfinite(norm)):
         few = ", ".join(map(str, log.session_ids[chosen[:8]].tolist())) + (", ..." if len(chosen) > 8 else "")
-        raise InputError(
+        raise Diverged(
             f"q_learning step {step}",
             f"the loss is {float(loss.detach())}, its gradient {float(norm)} long, on the {len(chosen)} sessions {few}",
             "look at these sessions' rewards and columns, or lower the learning rate or the discount",

@@ -7,6 +7,7 @@ from pathlib import Path
 from recil.policies.environment import Environment
 from recil.policies.softmax import SoftmaxPolicy
 from recil.random import Streams
+from recil.train.diverged import naming
 from recil.train.finetune import settings_digest
 from recil.train.finetune_config import ReinforceConfig
 from recil.train.in_world import improve_in_world
@@ -34,7 +35,8 @@ def reinforce(
     policy = untrained(like, seed).eval()
     settings = settings_digest(config, seed, policy)
     learner = Learner.of("reinforce", policy, None, config, 0.0, environment.slate_size, streams)
-    improve_in_world(learner, environment, streams, settings, on_metrics, checkpoint)
+    with naming(checkpoint):
+        improve_in_world(learner, environment, streams, settings, on_metrics, checkpoint)
     return policy
 
 

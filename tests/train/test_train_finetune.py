@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from finetune_case import SESSIONS, assert_same, case, easy_world, small_case, standard_errors
+from safetensors.torch import load_file
 from taste_world import TastePolicy, TasteWorld
 
 from recil.errors import InputError
 from recil.train.clone import CloneConfig, clone
 from recil.train.finetune import finetune
 from recil.train.finetune_config import FinetuneConfig
+from recil.train.policy_step import Learner
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,29 @@ def test_numbers_stay_finite_where_nothing_holds_a_policy_back(small):
     policy = finetune(start, world, config, seed=1)
     assert all(value.isfinite().all() for value in policy.state_dict().values())
     assert not np.array_equal(world.returns(policy), world.returns(start))
+
+
+def test_a_run_that_diverges_names_its_last_good_checkpoint(small, tmp_path, monkeypatch):
+    """Weights broken long after the first iteration, in a run that keeps a checkpoint and in one that does not."""
+    world, _, start = small
+    config = FinetuneConfig(sessions=1000, sessions_per_iteration=50, batch=50, critic_warmup=1)
+    improve = Learner.improve
+
+    def broken(learner, sessions):
+        if learner.step == 20:
+            with torch.no_grad():
+                learner.policy.bias.weight += torch.nan
+        return improve(learner, sessions)
+
+    monkeypatch.setattr(Learner, "improve", broken)
+    path = tmp_path / "run"
+    with pytest.raises(InputError, match=rf"finetune step 20: .* sessions .*; the last good checkpoint is {path} -> "):
+        finetune(start, world, config, checkpoint=path)
+    kept = load_file(path)
+    assert all(value.isfinite().all() for value in kept.values())
+    with pytest.raises(InputError, match="finetune step 20") as caught:
+        finetune(start, world, config)
+    assert "checkpoint" not in str(caught.value)
 
 
 def test_the_policy_learned_does_not_depend_on_the_unit_of_the_reward():
