@@ -36,7 +36,7 @@ WIDTH, BATCH = 64, 512
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained on what. only: sessions of the log that are used, so that slow cells end in time."""
+    """What is trained on what. only: sessions of its log, few enough that slow cells end in time."""
 
     work: str
     encoder: str
