@@ -199,12 +199,17 @@ class SessionLog:
         return save(self, Path(path))
 
     def split(
-        self, by: Literal["time", "session"] = "time", test: float = 0.2, at: int | None = None, seed: int = 0
+        self,
+        by: Literal["time", "session", "user"] = "time",
+        test: float = 0.2,
+        at: int | None = None,
+        seed: int = 0,
+        cluster: str | None = None,
     ) -> tuple[SessionLog, SessionLog]:
         """Two logs over the same catalogue, to learn from and to judge by; see `recil.logs.split`."""
         from recil.logs.split import split
 
-        return split(self, by, test, at, seed)
+        return split(self, by, test, at, seed, cluster)
 
     def select(self, sessions: np.ndarray | Sequence[int]) -> SessionLog:
         """The log of these sessions (positions int [B] in this order, or a mask bool [S]), same catalogue."""

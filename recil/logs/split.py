@@ -8,47 +8,66 @@ from typing import Literal
 import numpy as np
 
 from recil.errors import InputError
+from recil.logs.clusters import SESSION, clusters_of
 from recil.logs.select import cut, select
 from recil.logs.session_log import SessionLog
-from recil.random import stable_hash
+from recil.random import stable_hashes
+
+USERS_ON_BOTH_SIDES = "users on both sides of the split"
 
 
 def split(
     log: SessionLog,
-    by: Literal["time", "session"] = "time",
+    by: Literal["time", "session", "user"] = "time",
     test: float = 0.2,
     at: int | None = None,
     seed: int = 0,
+    cluster: str | None = None,
 ) -> tuple[SessionLog, SessionLog]:
     """(train, test), both over the log's catalogue and categories.
 
     by="time": steps before `at` (in the unit of the log's timestamps; the (1 - test) quantile of the steps' times when
     None) are train, the others test. A session on both sides is divided: its train part did not end (terminated False),
-    both parts keep the session's id, and notes count the divided.
-    by="session": each session is drawn into test with probability `test`, by a hash of seed and session id alone, so
-    that a session's side depends neither on the order nor on the other sessions.
+    both parts keep the session's id, and notes count the divided, and the users on both sides.
+    by="session" or "user": each user (each session, where the log names no users) is drawn into test with probability
+    `test`, by a hash of seed and name alone, so that a side depends neither on the order nor on the others. No user
+    stands on both sides: what is learned of a user would help to predict the user's held-out sessions. `cluster` names
+    other units ("session" divides users; notes count them).
     Raises InputError where a side would be empty.
     """
     if not 0 < test < 1:
         raise InputError("split", f"test={test} is no share", "give a number between 0 and 1, such as 0.2")
     if by == "session":
-        return _by_session(log, test, seed)
+        return _by_unit(log, test, seed, cluster)
+    if by == "user":
+        return _by_unit(log, test, seed, cluster or "user")
     if by == "time":
         return _by_time(log, test, at)
-    raise InputError("split", f"by={by!r} is unknown", 'use by="time" or by="session"')
+    raise InputError("split", f"by={by!r} is unknown", 'use by="time", by="user" or by="session"')
 
 
-def _by_session(log: SessionLog, test: float, seed: int) -> tuple[SessionLog, SessionLog]:
-    limit = int(test * 2**63)
-    held_out = np.array([stable_hash("split", seed, name) < limit for name in log.session_ids.tolist()])
+def _by_unit(log: SessionLog, test: float, seed: int, cluster: str | None) -> tuple[SessionLog, SessionLog]:
+    units = clusters_of(log, cluster)
+    names = log.session_ids if units.name == SESSION else units.keys
+    held_out = stable_hashes(names.tolist(), "split", seed) < int(test * 2**63)
     if held_out.all() or not held_out.any():
         side = "train" if held_out.all() else "test"
         raise InputError(
             "split",
-            f"the {side} side is empty: {log.sessions} session(s), test={test}, seed={seed}",
-            "give more sessions or another share",
+            f"the {side} side is empty: {units.count} {units.name}(s), test={test}, seed={seed}",
+            f"give more {units.plural} or another share",
         )
-    return select(log, ~held_out), select(log, held_out)
+    train, test_side = select(log, ~held_out), select(log, held_out)
+    if units.name == SESSION and log.user_ids is not None:
+        notes = dict(log.notes) | {USERS_ON_BOTH_SIDES: _users_on_both_sides(train, test_side)}
+        return replace(train, notes=notes), replace(test_side, notes=notes)
+    return train, test_side
+
+
+def _users_on_both_sides(train: SessionLog, test: SessionLog) -> int:
+    if train.user_ids is None or test.user_ids is None:
+        return 0
+    return len(np.intersect1d(clusters_of(train, "user").keys, clusters_of(test, "user").keys))
 
 
 def _by_time(log: SessionLog, test: float, at: int | None) -> tuple[SessionLog, SessionLog]:
@@ -71,6 +90,8 @@ def _by_time(log: SessionLog, test: float, at: int | None) -> tuple[SessionLog, 
     notes = dict(log.notes) | {"sessions divided by the split in time": int(divided.sum())}
     train = cut(log, everyone, starts, before)
     held_out = cut(log, everyone, starts + before, after)
+    if log.user_ids is not None:
+        notes[USERS_ON_BOTH_SIDES] = _users_on_both_sides(train, held_out)
     if train.terminated is not None:
         train = replace(train, terminated=train.terminated & ~divided[before > 0])
     return replace(train, notes=notes), replace(held_out, notes=notes)
