@@ -86,7 +86,7 @@ class LogCheck:
             lines.append(f"{row.name:<34}{row.found:>11.4g}{row.wanted:>9.4g}{chance:>10}  {row.verdict}")
         lines.append(f"{self.sessions:,} sessions, {self.impressions:,} items shown: {self.verdict}")
         remarks = list(self.reasons)
-        if self.looked_at < self.sessions:
+        if 0 < self.looked_at < self.sessions:
             remarks.append(f"propensities were checked on {self.looked_at:,} sessions from all parts of the log")
         for remark in (*remarks, *([self.power] if self.power else [])):
             lines += textwrap.wrap(f"- {remark}", WIDTH, subsequent_indent="  ")
