@@ -28,8 +28,8 @@ _POWER = 0.8
 # Misfit on the side above 1 counts as seen below this chance; it only tells wrong propensities from items withheld.
 _ABOVE = 0.01
 _LOW = (
-    "too large, or items withheld or hardly ever shown; if the items that could be shown differ by request, give "
-    "their number as context_candidates"
+    "too large, or items are withheld or hardly ever shown (where the items that can be shown differ by request, their "
+    "number goes into context_candidates)"
 )
 
 
@@ -109,7 +109,7 @@ def rows_of(places: Places, asked: Asked) -> tuple[list[Check], float]:
         rows.append(_by_place(places, slots, asked))
         found_there = misfit(exposure(places, groups, slots, int(slots.max()) + 1)).corrected(asked.tests)
         words = "propensities do not fit the places of slates: those of other places?"
-        rows.append(_joint("places: all groups", found_there, asked, lambda: words))
+        rows.append(_joint("places: all groups", found_there, asked, lambda low: f"{words} {_LOW}" if low else words))
     rows += _by_period(places, cells, splits, asked, _naming(groups, asked))
     return rows, visible(cells, asked.probability[0] / (max(len(splits) - 1, 1) * asked.tests), _POWER)
 
@@ -152,12 +152,20 @@ def _sum(places: Places, asked: Asked, whole: Exposure | None) -> Check:
     ratio, chance = float(found.ratio[0]), float(found.chance(asked.tests)[0])
     sum_of_all = 1.0 / ratio if ratio > 0 else float("inf")
     grade = _off(ratio, chance, asked)
-    if ratio < 1 and _off(ratio, chance, asked, both=True) == 2 and not asked.fitted:
+    certain = ratio < 1 and not asked.fitted and _off(ratio, chance, asked, both=True) == 2
+    if certain and _low_without(places, found, asked):
         # Nothing is hardly ever shown: the propensities are wrong, or not all items could be shown.
         alike = whole is not None and low_alike(whole, asked.probability[1])
         grade = 2 if alike or bounded(places) else grade
     reason = f"propensities add up to {sum_of_all:.3g} over the catalogue (mean weight of a uniform target {ratio:.3g})"
     return graded("sum of propensities", sum_of_all, 1.0, grade, reason + _why(ratio, grade, places), chance)
+
+
+def _low_without(places: Places, found: Ratios, asked: Asked) -> bool:
+    """Whether the sum is low beyond doubt where items that are never shown are left out."""
+    share = np.count_nonzero(np.bincount(places.item)) / places.catalogue
+    left = Ratios(found.ratio / share, found.error / share, (found.ratio - share) / found.error)
+    return float(left.ratio[0]) < 1 and _off(float(left.ratio[0]), float(left.chance(asked.tests)[0]), asked, True) == 2
 
 
 def _by_place(places: Places, slots: np.ndarray, asked: Asked) -> Check:
@@ -168,8 +176,9 @@ def _by_place(places: Places, slots: np.ndarray, asked: Asked) -> Check:
 
 
 def _by_group(places: Places, whole: Exposure, asked: Asked, name: Callable[[int], str]) -> list[Check]:
-    def words() -> str:
-        return "propensities do not fit how often the items are shown" + causes(places)
+    def words(low: bool) -> str:
+        why = f": {_LOW}{causes_of_low(places)}" if low else causes(places)
+        return f"propensities do not fit how often the items are shown{why}"
 
     worst = "calibration: worst group's ratio"
     return [
@@ -189,9 +198,10 @@ def _by_period(
     found = [drift(cells.merged(split)) for split in splits if split > 1] or [NONE]
     worst = min(found, key=lambda one: one.chance).corrected(len(found) * asked.tests)
     reason = "what is shown changes in time, and the propensities do not follow: several policies, and their average?"
+    withheld = "some items are withheld or hardly ever shown for a part of the time, and the propensities do not say so"
     return [
         _worst("sample ratio: worst period's", ratios(cells.merged(last)), asked, places, words),
-        _joint("drift: all groups", worst, asked, lambda: reason),
+        _joint("drift: all groups", worst, asked, lambda low: withheld if low else reason),
     ]
 
 
@@ -236,13 +246,14 @@ def _why(ratio: float, grade: int, places: Places) -> str:
     return f": too small{causes_of_high(places)}" if ratio > 1 else f": {_LOW}{causes_of_low(places)}"
 
 
-def _joint(name: str, found: Misfit, asked: Asked, words: Callable[[], str]) -> Check:
+def _joint(name: str, found: Misfit, asked: Asked, words: Callable[[bool], str]) -> Check:
     """Refused where there is misfit above 1 too, which items hardly ever shown cannot bring."""
     grade = sum(
         found.size > off and found.chance < bound for off, bound in zip(asked.off, asked.probability, strict=True)
     )
     grade = min(grade, 1) if found.above > _ABOVE else grade
-    reason = f"{words()} (off by {min(found.size, 9.99):.0%} in the mean)" if grade else ""
+    off = f"off by {min(found.size, 9.99):.0%} in the mean: "
+    reason = off + words(found.above > _ABOVE) if grade else ""
     return graded(name, found.size, 0.0, grade, reason, found.chance)
 
 
