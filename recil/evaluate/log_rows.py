@@ -197,11 +197,11 @@ def _by_period(
 
     found = [drift(cells.merged(split)) for split in splits if split > 1] or [NONE]
     worst = min(found, key=lambda one: one.chance).corrected(len(found) * asked.tests)
-    reason = "what is shown changes in time, and the propensities do not follow: several policies, and their average?"
-    withheld = "some items are withheld or hardly ever shown for a part of the time, and the propensities do not say so"
+    reason = "what is shown changes in time, and the propensities do not follow: several policies under their average"
+    withheld = ", or items withheld or hardly ever shown for a time"
     return [
         _worst("sample ratio: worst period's", ratios(cells.merged(last)), asked, places, words),
-        _joint("drift: all groups", worst, asked, lambda low: withheld if low else reason),
+        _joint("drift: all groups", worst, asked, lambda low: reason + withheld * low),
     ]
 
 

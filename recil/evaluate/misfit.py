@@ -43,8 +43,8 @@ def ratios(seen: Exposure) -> Ratios:
     own = seen.squares - 2.0 * mean * found + mean * expected
     missing = np.maximum(_over(expected, found) - 1.0, 0.0) * seen.squares
     # A period that happens to hold no rare item varies as the whole log does.
-    whole = _over(seen.squares.sum(0), found.sum(0)) - _over(found.sum(0), seen.places.sum())
-    variance = seen.inflated * np.maximum(own + missing, whole * expected)
+    others = np.maximum(_weights(seen) - _over(found.sum(0), seen.places.sum()), 0.0) * expected
+    variance = seen.inflated * np.maximum(own + missing, others)
     return _ratios(found, expected, variance, seen.squares, seen.seen)
 
 
@@ -151,25 +151,29 @@ def _lost(part: Exposure) -> float:
     return float(min(1.0, of_group.sum() / part.places.sum()))
 
 
-def _misfit(part: Exposure, wanted: np.ndarray, least: np.ndarray | float, degrees: float) -> Misfit:
-    """Of found [C, G] against what is wanted; least: what its variance is at the least, [C, G].
+def _weights(part: Exposure) -> np.ndarray:
+    """[C, G], the mean of 1/p by which a sum's variance is more than the sum: of its cell or of all, what is more.
 
-    A cell's weights vary as its own do, or as those of the whole log, where these vary more.
+    Where hardly any item of the group was shown in the cell, it may be as rare there as anything is.
     """
+    own, whole = _over(part.squares, part.found), _over(part.squares.sum(0), part.found.sum(0))
+    of_cell = _over(part.squares.sum(1), part.found.sum(1))[:, None]
+    return np.maximum(np.maximum(own, whole), np.where(part.shown < _FEWEST_A_CELL, of_cell, 0.0))
+
+
+def _misfit(part: Exposure, wanted: np.ndarray, least: np.ndarray | float, degrees: float) -> Misfit:
+    """Of found [C, G] against what is wanted; least: what its variance is at the least, [C, G]."""
     if not wanted.size or degrees < 1e-3:
         return NONE
-    weight = np.maximum(_over(part.squares, part.found), _over(part.squares.sum(0), part.found.sum(0)))
-    variance = part.inflated * np.maximum(weight * wanted, least)
+    variance = part.inflated * np.maximum(_weights(part) * wanted, least)
     difference = part.found - wanted
     difference = np.where(np.abs(difference) > _ROUNDING * wanted, difference, 0.0)
     scaled = _over(difference**2, variance)
     high = np.where(difference > 0, _over(difference**2, np.maximum(variance, part.inflated * part.squares)), 0.0)
     information = _over(wanted**2, variance)
-    # Where few are expected in a cell, squares vary more than those of normal numbers: by one over that number.
-    spread = 2.0 * degrees + float(_over(1.0, information).sum())
     total = float(scaled.sum())
-    chance = float(stats.gamma.sf(total, degrees**2 / spread, scale=spread / degrees))
     size = float(np.sqrt(max(total - degrees, 0.0) / max(float(information.sum()), 1e-300)))
+    chance = float(stats.chi2.sf(total, degrees))
     return Misfit(size, chance, _half_sided(float(high.sum()), scaled.size))
 
 

@@ -69,6 +69,16 @@ def annealed(seed, sessions):
     return log_of(items, chances[np.arange(sessions), items], 10)
 
 
+def greedy_in_the_end(seed, sessions):
+    """Uniform for nine tenths of the time, then nearly certain: what is rare there may not be shown at all."""
+    draw = np.random.default_rng(seed)
+    favourite = np.where(np.arange(10) == 0, 1.0, 0.0)
+    share = np.where(np.arange(sessions) < 0.9 * sessions, 1.0, 0.05)[:, None]
+    chances = (1 - share) * favourite + share / 10
+    items = picked(draw, chances)
+    return log_of(items, chances[np.arange(sessions), items], 10)
+
+
 def drifting(seed, sessions, size=1.0, policies=2):
     """Policies one after the other under the average of their propensities, `size` of the way to their own."""
     draw = np.random.default_rng(seed)

@@ -5,11 +5,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from logs_drawn import TEN, drifting, log_of, moods, plain, slates
+from logs_drawn import TEN, drifting, greedy_in_the_end, log_of, moods, plain, slates
 from scipy import stats
 
 from recil.evaluate.exposure import exposure, groups_of, places_of
-from recil.evaluate.misfit import drift, misfit, ratios, total_ratios
+from recil.evaluate.misfit import drift, low_alike, misfit, ratios, total_ratios
 from recil.logs.session_log import PAD
 
 
@@ -131,3 +131,26 @@ def test_places_of_a_slate_take_from_those_after_them():
     seen = exposure(places, groups_of(places, 20), places.rank, 3)
     shown = np.bincount(log.items[:, 0], minlength=10)
     assert seen.expected[0].tolist() == [50.0] * 10 and (seen.expected[1] == 50 - shown).all()
+
+
+def test_low_alike_is_all_items_by_one_factor():
+    def found(change):
+        log = plain(0, 5000)
+        propensity = log.propensity * change[log.items]
+        places = places_of(log_of(log.items, propensity, 10), None)
+        return low_alike(exposure(places, groups_of(places, 20), np.zeros(5000, dtype=int), 1), 1e-4)
+
+    assert found(np.full(10, 1.25))
+    assert not found(np.ones(10))
+    assert not found(np.full(10, 0.8))
+    # Known best are the items shown most, here the first ones.
+    assert not found(np.where(np.arange(10) < 5, 1.0, 1.5))
+    assert not found(np.where(np.arange(10) < 5, 1.5, 1.0))
+
+
+def test_a_period_in_which_items_turn_rare_is_no_drift():
+    def chance(seed):
+        places = places_of(greedy_in_the_end(seed, 2000), None)
+        return drift(exposure(places, groups_of(places, 20), places.moment * 10 // 2000, 10)).chance
+
+    assert min(chance(seed) for seed in range(60)) > 1e-3

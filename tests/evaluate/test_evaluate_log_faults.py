@@ -12,7 +12,7 @@ from recil.errors import InputError
 from recil.evaluate.log_checks import check_log
 from recil.logs.session_log import Column
 
-LOGS = 150
+LOGS = 100
 ZIPF = np.arange(1, 201.0) ** -1.0
 ZIPF /= ZIPF.sum()
 
