@@ -55,6 +55,7 @@ def _run(log: SessionLog, sessions: slice, rows: slice) -> SessionLog:
         terminated=None if log.terminated is None else log.terminated[sessions],
         feedback={name: column.take(rows) for name, column in log.feedback.items()},
         context={name: column.take(rows) for name, column in log.context.items()},
+        propensity_of={name: values[rows] for name, values in log.propensity_of.items()},
         user_features={name: column.take(sessions) for name, column in log.user_features.items()},
     )
 

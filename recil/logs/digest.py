@@ -37,6 +37,8 @@ def _parts(log: SessionLog) -> Iterator[tuple[str, Any]]:
     yield "offsets", log.offsets.astype(np.int64)
     yield "session_ids", _ids(log.session_ids)
     yield "propensity", None if log.propensity is None else np.where(shown, log.propensity, 1).astype(np.float32)
+    for name, values in sorted(log.propensity_of.items()):
+        yield f"propensity of {name}", np.where(shown, values, 1).astype(np.float32)
     yield "timestamp", None if log.timestamp is None else log.timestamp.astype(np.int64)
     yield "user_ids", None if log.user_ids is None else _ids(log.user_ids)
     yield "terminated", None if log.terminated is None else log.terminated.astype(bool)

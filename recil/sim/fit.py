@@ -107,7 +107,7 @@ def starts_of(behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: Ses
             kinds[torch.from_numpy(chosen)] = torch.softmax(by_kind + behaviour.type_log_prior(), -1)
     rows, inside = log.rows(everything)
     context = {}
-    for name, column in log.context.items():
+    for name, column in log.known_context.items():
         values = column.tensor(rows)
         context[name] = torch.where(torch.from_numpy(inside), values, torch.zeros((), dtype=values.dtype))
     user = {name: column.tensor(everything) for name, column in log.user_features.items()}

@@ -173,6 +173,6 @@ def baselines_of(log: SessionLog) -> dict[str, Rates]:
     baselines = {"constant": fit_rates(log), "item rate": fit_rates(log, ("item",))}
     if log.slate_size > 1:
         baselines["item, position"] = fit_rates(log, ("position",), ("item", "position"))
-    for name in [name for name, column in log.context.items() if column.categories is not None][:1]:
+    for name in [name for name, column in log.known_context.items() if column.categories is not None][:1]:
         baselines[f"item, {name.removeprefix('context_')}"] = fit_rates(log, (name,), ("item", name))
     return baselines
