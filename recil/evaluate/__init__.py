@@ -9,8 +9,12 @@ from recil.evaluate.compare import Comparison, Difference, compare, paired_over_
 from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates
 from recil.evaluate.estimators import ESTIMATORS, Estimator
 from recil.evaluate.log_checks import LogCheck, LogLimits, check_log
+from recil.evaluate.logger_checks import check_loggers
+from recil.evaluate.loggers import LoggerMixture, balanced
 from recil.evaluate.on_log import evaluate
 from recil.evaluate.propensities import Calibration, propensity_calibration
+from recil.evaluate.segment_results import Segments
+from recil.evaluate.segments import compare_by, evaluate_by
 from recil.evaluate.simulate import SimulatedValue, simulate, simulated_value
 from recil.evaluate.slope import slope, tuned
 from recil.evaluate.verdict import Thresholds
@@ -27,12 +31,18 @@ __all__ = [
     "Estimator",
     "LogCheck",
     "LogLimits",
+    "LoggerMixture",
+    "Segments",
     "SimulatedValue",
     "Thresholds",
+    "balanced",
     "check_log",
+    "check_loggers",
     "choose_estimator",
     "compare",
+    "compare_by",
     "evaluate",
+    "evaluate_by",
     "paired_over_seeds",
     "propensity_calibration",
     "simulate",

@@ -36,11 +36,11 @@ def balanced(log: SessionLog, loggers: Mapping[str, Policy] | None = None) -> Se
     log      its column `policy` says who served each session
     loggers  the policies by name, asked about every session; None: the log's columns `propensity_<name>`
     The log that comes back keeps the propensities under each logger, so that its parts can be balanced anew: a part has
-    shares of its own. A log that one policy served stays as it is. Raises InputError where the log does not say who
-    served, where a logger's probabilities are missing, and where one rules out what it has shown.
+    shares of its own; what one policy served has the propensities of that one. Raises InputError where the log does not
+    say who served, where a logger's probabilities are missing, and where one rules out what it has shown.
     """
     counts = served(log)
-    if len(counts) == 1 and log.propensity is not None:
+    if len(counts) == 1 and log.propensity is not None and not counts.keys() & log.propensity_of.keys():
         return log
     if loggers is not None:
         log = _scored(log, {name: loggers[name] for name in counts if name in loggers})

@@ -14,6 +14,7 @@ from tiny_worlds import MoodyWorld, RecallPolicy
 from recil.errors import InputError
 from recil.evaluate import evaluate, simulate
 from recil.evaluate.estimators import ESTIMATORS
+from recil.evaluate.logger_checks import check_loggers
 from recil.evaluate.loggers import LoggerMixture, balanced, balanced_where_known, served
 from recil.evaluate.scores import session_scores
 from recil.exact.enumerate import Enumeration, enumerate_sessions, true_value
@@ -307,3 +308,34 @@ def test_a_mixture_needs_all_its_policies_over_one_catalogue() -> None:
         LoggerMixture({"a": RecallPolicy.make(3, 1)}, SHARES)
     with pytest.raises(InputError, match="different numbers of items"):
         LoggerMixture({"a": RecallPolicy.make(3, 1), "b": RecallPolicy.make(4, 1)}, SHARES)
+
+
+def test_the_check_by_policy_finds_wrong_propensities_and_other_users_and_no_fault_where_there_is_none() -> None:
+    log, policies = several({"a": 800, "b": 400})
+    log = balanced(log, policies)
+    assert check_loggers(log).verdict == "trust"
+    lower = np.where(log.items >= 0, 0.8 * log.propensity_of["b"], 1).astype(np.float32)
+    wrong = check_loggers(replace(log, propensity_of={**log.propensity_of, "b": lower}))
+    assert wrong["sessions of b"].verdict != "trust" and wrong["sessions of b"].found > 1.1
+    assert wrong["reward under b"].verdict == "trust"
+    keen = np.repeat(codes(log) == 1, log.lengths)[:, None] & (log.items >= 0)
+    keen &= np.random.default_rng(0).random(keen.shape) < 0.4
+    other = check_loggers(replace(log, reward=np.where(keen, 1, log.reward).astype(np.float32)))
+    assert other["reward under b"].verdict != "trust" and other["reward under b"].found > 1.05
+    assert other["sessions of b"].verdict == "trust"
+
+
+def test_the_check_by_policy_counts_users_and_cannot_tell_loggers_with_nothing_in_common() -> None:
+    log, policies = several({"a": 300, "b": 300})
+    log = balanced(log, policies)
+    once = check_loggers(log)["sessions of b"].chance
+    assert once < 1
+    tenfold = log.select(np.repeat(np.arange(600), 10))
+    tenfold = replace(tenfold, session_ids=np.arange(6000), user_ids=np.repeat(log.session_ids, 10))
+    assert check_loggers(tenfold)["sessions of b"].chance == pytest.approx(once)
+    assert check_loggers(tenfold, cluster="session")["sessions of b"].chance < once
+    apart = {name: np.repeat(codes(log) == number, log.lengths)[:, None] for number, name in enumerate("ab")}
+    apart = {name: np.where(log.items >= 0, 0.5 * own, 1).astype(np.float32) for name, own in apart.items()}
+    assert {row.chance for row in check_loggers(replace(log, propensity_of=apart)).rows} == {1.0}
+    with pytest.raises(InputError, match="no column propensity_a"):
+        check_loggers(replace(log, propensity_of={}))

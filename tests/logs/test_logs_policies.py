@@ -36,6 +36,7 @@ def test_the_columns_are_read_by_session_and_by_item() -> None:
         "old": [pytest.approx(0.1), pytest.approx(0.2), pytest.approx(0.3)],
     }
     assert not log.feedback and log.propensity is None
+    assert "and under each of the policies new, old" in str(log.summary()) and log.summary().context == (POLICY,)
     numbered = SessionLog.from_frame(table(policy=[12, 12, 3]).rename(columns={"propensity_new": "propensity_12"}))
     assert set(numbered.context[POLICY].categories or ()) == {"3", "12"} and "12" in numbered.propensity_of
 
