@@ -88,8 +88,8 @@ def measure(
     tallies = {name: Tally() for name in TARGETS}
     shares: list[float] = []
     for block in range(most_blocks):
-        for sums, unseen in replications(setting, logs, replicates, seed + block):
-            found = estimates_of(sums, unseen, TARGETS, gamma=1.0, confidence=0.95, impressions=setting.sessions)
+        for passed, facts in replications(setting, logs, replicates, seed + block):
+            found = estimates_of(passed, TARGETS, facts)
             for row in found:
                 tallies[row.estimator].add(row.verdict, row.raw.low, row.raw.high, truth)
             shares.append(found["ips"].diagnostics.ess_share)
