@@ -207,6 +207,8 @@ def _valued(
             gamma=config.gamma,
             confidence=confidence,
             thresholds=thresholds,
+            # What they suppose is what is tried here.
+            assume=config.estimators,
         )
         for name in policies
     ]

@@ -50,7 +50,7 @@ def compare(
     category: str | None = None,
     cluster: str | None = None,
     reward_range: tuple[float, float] | None = None,
-    assume: Collection[str] = (),
+    assume: Collection[str | Estimator] = (),
 ) -> Comparison:
     """Policies by name, held against each other on one log or in one world.
 
@@ -152,7 +152,7 @@ def _compare_on_log(
     facts: LogFacts,
     confidence: float,
     thresholds: Thresholds | None,
-    assume: Collection[str],
+    assume: Collection[str | Estimator],
 ) -> Comparison:
     passes = [pass_over(policies, log, behaviour, config, facts) for behaviour in behaviours]
     passed = {policy: [one[policy] for one in passes] for policy in policies}

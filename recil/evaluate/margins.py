@@ -18,6 +18,9 @@ from torch import Tensor
 
 from recil.evaluate.bootstrap import corrected_interval
 
+# Effective rewards from which those of one size are common enough.
+_ENOUGH = 100.0
+
 
 @dataclass(frozen=True)
 class Margins:
@@ -28,6 +31,7 @@ class Margins:
     below, above  the range the value must lie in, for rewards that cannot go beyond; infinite: it is not used
     either_way  the estimate is a difference, whose parts have both signs; spread: the larger standard deviation of the
                 two estimates, of which theirs is a part
+    steady      rewards are of one size: beyond a hundred effective ones the bootstrap shows how they vary
     unseen_low, unseen_high  the bias that the log cannot show, on either side, at most
     """
 
@@ -38,6 +42,7 @@ class Margins:
     above: float = math.inf
     either_way: bool = False
     spread: float = math.nan
+    steady: bool = False
     unseen_low: float = 0.0
     unseen_high: float = 0.0
 
@@ -76,12 +81,18 @@ class Margins:
             part = min(1.0, math.sqrt(variance) / self.spread) if self.spread > 0 else 0.0
             return low - part * self.more_low, high + part * self.more_high
         if value >= self.below > -math.inf:
-            least, most = gamma_interval(value - self.below, variance, self.more_high, confidence)
+            least, most = self._gamma(value - self.below, variance, self.more_high, confidence)
             low, high = min(low, self.below + least), max(high, self.below + most)
         if self.above < math.inf and value <= self.above:
-            least, most = gamma_interval(self.above - value, variance, self.more_low, confidence)
+            least, most = self._gamma(self.above - value, variance, self.more_low, confidence)
             low, high = min(low, self.above - most), max(high, self.above - least)
         return low, high
+
+    def _gamma(self, value: float, variance: float, one_more: float, confidence: float) -> tuple[float, float]:
+        events = value**2 / variance if variance > 0 else math.inf if value > 0 else 0.0
+        if self.steady and events > _ENOUGH:
+            one_more *= _ENOUGH / events
+        return gamma_interval(value, variance, one_more, confidence)
 
     def _student(self, confidence: float) -> float:
         tail = 0.5 + confidence / 2.0
@@ -97,6 +108,6 @@ def gamma_interval(value: float, variance: float, one_more: float, confidence: f
     elif value > 0:
         low = value
     more, spread = value + one_more, variance + one_more**2
-    if not spread > 0:
-        return low, more
+    if not (spread > 0 and more > 0):
+        return low, max(low, more)
     return low, spread / (2 * more) * float(stats.chi2.ppf(1 - tail, 2 * more**2 / spread))

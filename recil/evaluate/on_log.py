@@ -43,7 +43,7 @@ def evaluate(
     category: str | None = None,
     cluster: str | None = None,
     reward_range: tuple[float, float] | None = None,
-    assume: Collection[str] = (),
+    assume: Collection[str | Estimator] = (),
 ) -> Estimates:
     """The policy's value J, its expected discounted reward per session, by several estimators from one pass.
 
@@ -108,7 +108,7 @@ def estimates_of(
     confidence: float = 0.95,
     thresholds: Thresholds | None = None,
     others: Sequence[SessionSums] = (),
-    assume: Collection[str] = (),
+    assume: Collection[str | Estimator] = (),
 ) -> Estimates:
     """Values, intervals and verdicts out of what a pass over a log left.
 
@@ -163,10 +163,17 @@ def margins_of(
         more_high=max(unit, heaviest * high) / facts.sessions,
         below=rewards.session_low if rewards.low >= 0 else -math.inf,
         above=rewards.session_high if estimator.fills or not estimator.target else math.inf,
-        spread=float(values[1:][~values[1:].isnan()].std()),
+        spread=_spread(values[1:]),
+        steady=rewards.flat,
         unseen_low=priced.low + rare * rewards.gap_low,
         unseen_high=priced.high + rare * rewards.gap_high,
     )
+
+
+def _spread(replicates: Tensor) -> float:
+    """Their standard deviation; those in which the estimate is undefined are left out."""
+    defined = replicates[replicates.isfinite()]
+    return float(defined.std()) if len(defined) > 1 else math.nan
 
 
 def _reach(estimator: Estimator, rewards: Rewards, value: float) -> tuple[float, float]:
@@ -203,7 +210,7 @@ def _with_bias(
         seen,
         lost_of_width=0.0 if estimator.needs_model else seen.shrunk_share * abs(float(values[0])) / half,
         bias_of_width=abs(float(apart[0])),
-        bias_error=float(apart[1:][~apart[1:].isnan()].std()),
+        bias_error=_spread(apart[1:]),
     )
 
 
