@@ -32,7 +32,8 @@ class Rewards:
     declared      the range was declared
     mean          float64 [T], mean discounted reward of a slate at each step over all sessions, 0 after a session's end
     longest       most steps of a session
-    gap_low, gap_high  how far the declared range goes beyond what ten sessions reach, on either side
+    gap_low, gap_high  how far the declared range goes beyond what ten sessions reach, on either side, where rewards may
+                  be negative: without, the interval itself counts with one more reward of the largest size
     tail_index    of the sizes of session rewards (Hill 1975, the top √n); its lower 95% limit, inf for a bounded tail
     flat          no reward is more than three times as large as the mean of those that are not 0
     """
@@ -89,6 +90,7 @@ def rewards_of(log: SessionLog, gamma: float = 1.0, declared: tuple[float, float
         sizes += float(np.abs(reward).sum())
     low, high = _range(slates, declared)
     size = sizes / max(sessions.nonzero, 1)
+    largest = max(abs(low), abs(high)) if not sessions.nonzero else 0.0
     ends = (discount.sum() * low, discount.sum() * high) if declared else (sessions.low, sessions.high)
     return Rewards(
         low=low,
@@ -98,10 +100,10 @@ def rewards_of(log: SessionLog, gamma: float = 1.0, declared: tuple[float, float
         declared=declared is not None,
         mean=torch.from_numpy(sums / log.sessions),
         longest=longest,
-        gap_low=max(0.0, slates.known_low - low) if declared else 0.0,
-        gap_high=max(0.0, high - slates.known_high) if declared else 0.0,
+        gap_low=max(0.0, slates.known_low - low) if declared and low < 0 else 0.0,
+        gap_high=max(0.0, high - slates.known_high) if declared and low < 0 else 0.0,
         tail_index=sessions.tail_index,
-        flat=max(abs(sessions.low), abs(sessions.high)) <= _FLAT * size,
+        flat=max(abs(sessions.low), abs(sessions.high), abs(low), abs(high)) <= max(_FLAT * size, largest),
     )
 
 

@@ -17,8 +17,8 @@ from recil.logs.session_log import PAD, SessionLog
 _MOST_STEPS = 1 << 18
 # Showings to be expected under the logging policy, below which an item may count as unseen, ...
 _FEWEST = 5.0
-# ... and by how many times as often the target must show it.
-_TIMES = 5.0
+# ... and by how many times as often the target must show it, and how often at all.
+_TIMES, _DRAWN = 5.0, 12
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,14 @@ class Showings:
         return Showings(count, np.minimum(expected, np.maximum(count, _FEWEST)), places)
 
     def unseen(self, drawn: np.ndarray) -> np.ndarray:
-        """bool [A], by how often the target drew each item in as many places."""
-        hidden = (self.expected < _FEWEST) & (drawn >= _TIMES * np.maximum(self.expected, 1.0))
+        """bool [A], by how often the target drew each item, in as many places or fewer."""
+        places = float(drawn.sum()) / max(self.places, 1)
+        hidden = (self.expected < _FEWEST) & (drawn >= np.maximum(_DRAWN, _TIMES * places * self.expected))
         # Items that are rare with both are missing from either by chance alike: of the log's rare items the target
         # then draws as few as the log has of the target's.
         never = self.count == 0
         missed = float(drawn[never].sum())
-        by_chance = float(self.count[(self.count < _FEWEST) & (drawn == 0)].sum())
+        by_chance = places * float(self.count[(self.count < _FEWEST) & (drawn == 0)].sum())
         return hidden | never if missed >= max(_FEWEST, 2.0 * by_chance) else hidden
 
 
@@ -77,8 +78,7 @@ class Support:
     def of(own: np.ndarray, showings: Showings) -> Support:
         """own: int [D, K], slates the target drew, PAD where nothing stands."""
         inside = own != PAD
-        count = np.bincount(own[inside], minlength=len(showings.count)).astype(np.float64)
-        hidden = showings.unseen(count * showings.places / max(int(inside.sum()), 1))
+        hidden = showings.unseen(np.bincount(own[inside], minlength=len(showings.count)).astype(np.float64))
         return Support(len(own), int((hidden[np.where(inside, own, 0)] & inside).any(1).sum()))
 
     @property
