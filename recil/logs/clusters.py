@@ -71,7 +71,7 @@ def clusters_of(log: SessionLog, cluster: str | None = None) -> Clusters:
 def keys_of(names: np.ndarray) -> np.ndarray:
     """int64 [S]: whole numbers as they are, other names by the hash of their text."""
     if np.issubdtype(names.dtype, np.integer):
-        return names.astype(np.int64)
+        return names.astype(np.int64, copy=False)
     different, place = np.unique(names.astype(str), return_inverse=True)
     return stable_hashes(different.tolist())[place]
 
