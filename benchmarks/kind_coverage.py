@@ -138,7 +138,7 @@ def section(rows: Sequence[tuple[Kind, Outcome]]) -> list[str]:
         "## Logs as they come in practice",
         "",
         f"{len(rows)} kinds (`hard_logs.py`, `mixture_logs.py`), {logs:,} logs of each, through `evaluate` and"
-        " `compare` as a user calls them, checks of the log included. *trust*, *caution*, *refuse*: share of the answers"
+        " `compare` as a user calls them, checks of the log included. *trust*, *caution*, *refuse*: share of answers"
         f" of {', '.join(ESTIMATORS[1:])}, and the coverage of the intervals given that verdict (for *refuse*: of those"
         " that are not shown). *low / high*: shown intervals below and above which the truth lies. *at_least*: how"
         " often `at_least(.95)` lay above the truth. *clear / wrong*: logs in which `compare` calls the difference to"

@@ -21,6 +21,7 @@ from store_template import MLFLOW_WARNINGS, fresh_store
 from recil.cli import main
 from recil.cli.progress import ProgressBar, progress_line
 from recil.experiment import plan
+from recil.logs.read import read_log
 
 pytestmark = MLFLOW_WARNINGS
 SHORT = FILE[: FILE.index("[truth]")] + '[[methods]]\nname = "random"\nkind = "uniform"\n'
@@ -155,6 +156,26 @@ def test_logs_are_generated_checked_imported_and_split(recil, tmp_path):
     parts = {row["part"]: int(row["sessions"]) for row in csv.DictReader(io.StringIO(out))}
     assert parts["train"] + parts["test"] == 600 and parts["test"] > 60
     assert recil("log", "split", "made", "same", "same")[0] == 2
+
+
+def test_a_split_keeps_users_whole_or_says_how_many_it_divides(recil, tmp_path):
+    rows = [f"{session},0,x,1,{session // 4},{session}" for session in range(80)]
+    (tmp_path / "own.csv").write_text("\n".join(["session_id,step,item_id,click,user_id,timestamp", *rows]) + "\n")
+
+    def divided(*options):
+        code, out, err = recil("log", "split", "own.csv", "train", "test", *options)
+        assert (code, err) == (0, "")
+        sides = [set(read_log(side).user_ids) for side in ("train", "test")]
+        return len(set.intersection(*sides)), out
+
+    for options in (("--by", "session"), ("--by", "user")):
+        both, out = divided(*options)
+        assert both == 0 and "users" not in out
+    for options in (("--by", "session", "--cluster", "session"), ("--by", "time", "--at", "42")):
+        both, out = divided(*options)
+        assert both > 0 and f"users on both sides of the split: {both}\n" in out
+    code, out, _ = recil("log", "check", "train")
+    assert code == 0 and f"users on both sides of the split: {both}" in out
 
 
 def test_a_saved_policy_is_evaluated_and_a_gate_can_fail(recil, policy, tmp_path):

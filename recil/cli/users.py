@@ -46,7 +46,9 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--types", type=click.IntRange(1), help="Latent kinds of user; 6 when left out.")
 @click.option("--epochs", type=click.IntRange(1), help="Most passes over the sessions; 40 when left out.")
 @click.option(
-    "--held-out-by", type=click.Choice(["time", "session"]), help="By time where the log has times, when left out."
+    "--held-out-by",
+    type=click.Choice(["time", "session", "user"]),
+    help="By time where the log has times, when left out.",
 )
 @click.option("--test", default=0.2, show_default=True, help="Share of the log that is held out for the card.")
 @click.option("--no-card", is_flag=True, help="Hold nothing out. What is simulated with such users is refused.")
@@ -61,7 +63,7 @@ def fit(
     out: Path,
     types: int | None,
     epochs: int | None,
-    held_out_by: Literal["time", "session"] | None,
+    held_out_by: Literal["time", "session", "user"] | None,
     test: float,
     no_card: bool,
     members: int | None,

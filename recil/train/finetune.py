@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recil.errors import InputError
+from recil.logs.exact_rewards import narrowest
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.proposal import Proposal
@@ -108,7 +109,7 @@ def settings_digest(config: GradientConfig, seed: int, policy: SoftmaxPolicy, lo
     digest = hashlib.blake2b(json.dumps([lasting, seed]).encode(), digest_size=16)
     arrays = [value.detach().cpu().numpy() for value in policy.state_dict().values()]
     if log is not None:
-        arrays += [log.items, log.reward, log.offsets]
+        arrays += [log.items, narrowest(log.reward), log.offsets]
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
