@@ -14,15 +14,21 @@ from hypothesis import strategies as st
 from logs_for_policies import log_with_all_columns
 
 import recil
+from recil.evaluate.scoring import target_slates
 from recil.logs.align import align
 from recil.logs.digest import content_digest
 from recil.logs.exact_rewards import as_written, narrowest
+from recil.logs.history import History
 from recil.logs.read import read_log
 from recil.logs.session_log import SessionLog
 from recil.policies.frequencies import popular, uniform
 from recil.policies.inputs import LARGEST_REWARD
 from recil.policies.markov import markov
 from recil.policies.neighbours import knn
+from recil.policies.protocol import Slates
+from recil.policies.scored import ScoredPolicy
+from recil.random import Streams
+from recil.train.finetune import settings_digest
 from recil.train.q_learning import q_learning
 from recil.train.q_learning_config import QLearningConfig
 
@@ -113,6 +119,13 @@ def test_whole_rewards_that_float64_cannot_hold_are_counted() -> None:
     assert SessionLog.from_frame(frame, reward="worth").notes == {"values of worth rounded to float64": 2}
 
 
+def test_a_reward_that_another_takes_the_place_of_is_rounded_and_counted(tmp_path: Path) -> None:
+    SessionLog.from_frame(table([16777217.0, 1.0]).assign(like=1.0), reward="worth").save(tmp_path / "log")
+    likes = read_log(tmp_path / "log", reward="like")
+    assert likes.feedback["worth"].values.dtype == np.float32
+    assert likes.notes == {"values of worth rounded to float32": 1}
+
+
 def test_parts_of_a_log_keep_rewards() -> None:
     log = SessionLog.from_frame(table(HARD + PLAIN), reward="worth")
     everyone = np.arange(log.sessions)
@@ -173,6 +186,32 @@ def test_learners_read_rewards_of_either_type_alike() -> None:
         wide_weights, weights = (learn(one).state_dict() for one in (log, narrow))
         for name, weight in weights.items():
             torch.testing.assert_close(wide_weights[name], weight, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_run_goes_on_whichever_type_its_rewards_have() -> None:
+    log = clicks_and_more([], 20)
+    clone = recil.clone(log, recil.CloneConfig(width=8, epochs=1), seed=0)
+    digests = {
+        settings_digest(recil.FinetuneConfig(), 0, clone, replace(log, reward=log.reward.astype(kind)))
+        for kind in (np.float32, np.float64)
+    }
+    assert len(digests) == 1
+
+
+def test_what_draws_along_a_log_sees_its_rewards() -> None:
+    log = clicks_and_more([16777217.0, 1e-50, 1e300], 30)
+    seen: list[torch.Tensor] = []
+
+    class Watching(ScoredPolicy):
+        def sample(self, history: History, k: int, streams: Streams) -> Slates:
+            seen.append(history.reward)
+            return super().sample(history, k, streams)
+
+    plain = uniform(log)
+    batch = log.batch()
+    target_slates(Watching(plain.scorer, plain.item_ids), batch, 1, Streams(0))
+    assert len(seen) == batch.steps
+    assert all(torch.equal(rewards, batch.reward[:, :step]) for step, rewards in enumerate(seen))
 
 
 def test_values_are_learned_in_units_of_rewards_of_any_size() -> None:
