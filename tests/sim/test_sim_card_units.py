@@ -12,7 +12,7 @@ from scipy import stats
 
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
-from recil.sim.card import CardThresholds, SimulatorCard, read_card, validate
+from recil.sim.card import CardThresholds, SimulatorCard, read_card, simulated, validate
 from recil.sim.card.classifier import told_apart
 from recil.sim.card.click_tables import click_tables
 from recil.sim.card.held_out import HeldOut
@@ -101,6 +101,9 @@ def test_a_log_that_stands_twice_tells_nothing_more(users, nameless, once) -> No
     for row, other, wrong in zip(*(each.leaving.survival for each in (once, card, naive)), strict=True):
         assert (other.observed, other.error) == pytest.approx((row.observed, row.error))
         assert wrong.error == pytest.approx(row.error / np.sqrt(2))
+    for table, wrong in zip(card.groups_frame().groupby("table"), naive.groups_frame().groupby("table"), strict=True):
+        # A root of two, but where events of a slate that exclude one another set the least.
+        assert (table[1]["error"] > 1.1 * wrong[1]["error"]).all(), table[0]
 
 
 def test_errors_of_free_running_sessions_and_of_areas_count_users(users, nameless, once) -> None:
@@ -112,6 +115,14 @@ def test_errors_of_free_running_sessions_and_of_areas_count_users(users, nameles
     assert apart == [True] * (len(apart) - 1) + [False]  # coverage is of the whole log
     assert [row.simulated for row in alone.rows] == [row.simulated for row in together.rows]
     assert together.click_error != alone.click_error and together.session_error != alone.session_error
+
+
+def test_a_part_of_a_large_log_keeps_its_units(users, nameless, monkeypatch) -> None:
+    monkeypatch.setattr(simulated, "SESSIONS", 200)
+    named = replace(nameless, user_ids=np.arange(600) // 20)
+    part, divided = validate(users, named).simulated, validate(users, named, cluster="session").simulated
+    assert divided == validate(users, nameless).simulated and divided.sessions == 200
+    assert part.click_error != divided.click_error and part.click_area != divided.click_area
 
 
 def test_a_classifier_never_learns_on_a_user_whom_it_is_tested_on() -> None:
@@ -142,6 +153,8 @@ def test_a_card_on_few_users_says_so(world, users) -> None:
     for least, doubts in ((29, 0), (30, 1)):
         judge_units(seen.units, CardThresholds(least_units=least), found := Judgement())
         assert len(found.reasons) == doubts and found.verdict == ("caution" if doubts else "trust")
+    judge_units(HeldOut(log.select(np.arange(9)), "session").units, CardThresholds(), found := Judgement())
+    assert found.reasons == ()
 
 
 def test_survival_is_shown_while_enough_users_go_on(world, users) -> None:

@@ -12,8 +12,8 @@ from logs_for_policies import log_with_all_columns
 from recil.errors import InputError
 from recil.logs.session_log import SessionLog
 from recil.policies.softmax import SoftmaxPolicy
+from recil.train import choice, from_log
 from recil.train import finetune as finetuning
-from recil.train import from_log
 from recil.train.choice import Judge, paired_gain
 from recil.train.clone import CloneConfig, clone, cloning, held_out_sessions
 from recil.train.finetune import finetune
@@ -97,7 +97,14 @@ def test_finetuning_learns_from_no_user_who_chooses(log, start, monkeypatch, clu
         return seen["judge"]
 
     monkeypatch.setattr(from_log, "batches", learned_from)
+
+    def compared(*given):
+        units.append(given[3])
+        return paired_gain(*given)
+
+    units: list[np.ndarray | None] = []
     monkeypatch.setattr(Judge, "of", staticmethod(chosen_by))
+    monkeypatch.setattr(choice, "paired_gain", compared)
     told: dict[str, float] = {}
     finetune(start, log, replace(SHORT, cluster=cluster), on_metrics=lambda _, metrics: told.update(metrics))
     assert bool(shared(log, seen["training"], seen["held_out"])) == (cluster == "session")
@@ -105,10 +112,12 @@ def test_finetuning_learns_from_no_user_who_chooses(log, start, monkeypatch, clu
     rewarded = [session for session in seen["held_out"] if log.reward[slice(*log.offsets[session : session + 2])].any()]
     count = len(rewarded) if cluster else len(set(log.user_ids[rewarded].tolist()))
     assert told["finetune/held_out_rewarded"] == count
-    assert (seen["judge"].unit is None) == (cluster == "session")
     if cluster is None:
-        learner_free = replace(seen["judge"], unit=None)
-        assert learner_free.rewarded() == len(rewarded) > count
+        names = log.user_ids[seen["held_out"]]
+        assert (np.unique(names, return_inverse=True)[1] == np.unique(units[0], return_inverse=True)[1]).all()
+        assert len(set(names[np.isin(seen["held_out"], rewarded)].tolist())) < len(rewarded)
+    else:
+        assert units == [None]
 
 
 def test_negatives_are_counted_among_those_learned_from(log, start, monkeypatch) -> None:
