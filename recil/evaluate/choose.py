@@ -18,7 +18,7 @@ from scipy import stats
 from recil.errors import InputError
 from recil.evaluate.estimates import WIDTH, Estimates, reasons_below
 from recil.evaluate.estimators import Estimator, find_all
-from recil.evaluate.facts import facts_of
+from recil.evaluate.facts_of_log import facts_of
 from recil.evaluate.intervals import student_interval
 from recil.evaluate.on_log import estimates_of
 from recil.evaluate.pass_over import PassConfig, pass_over

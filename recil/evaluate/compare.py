@@ -15,7 +15,8 @@ from recil.evaluate.comparison import Compared, Comparison, Difference, ranked
 from recil.evaluate.components import EnsembleDifference
 from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates, Interval, interval_of
 from recil.evaluate.estimators import Estimator, find, find_all
-from recil.evaluate.facts import LogFacts, facts_of
+from recil.evaluate.facts import LogFacts
+from recil.evaluate.facts_of_log import facts_of
 from recil.evaluate.intervals import student_interval
 from recil.evaluate.on_log import estimates_of
 from recil.evaluate.pass_over import PassConfig, check, pass_over

@@ -8,7 +8,6 @@ from recil.evaluate.rewards import Rewards, rewards_of
 from recil.logs.clusters import Clusters, clusters_of
 from recil.logs.session_log import SessionLog
 from recil.policies.environment import WarrantVerdict
-from recil.policies.protocol import Policy
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,12 @@ class LogFacts:
         return self.sessions if self.units is None else self.units.count
 
 
-def facts_of(
-    log: SessionLog,
-    behaviour: Policy | None = None,
-    *,
-    gamma: float = 1.0,
-    cluster: str | None = None,
-    reward_range: tuple[float, float] | None = None,
-) -> LogFacts:
-    """Options as in `evaluate`."""
+def facts_without_checks(log: SessionLog, gamma: float = 1.0) -> LogFacts:
+    """Units and rewards alone; for a whole answer see `facts_of`."""
     return LogFacts(
         sessions=log.sessions,
         impressions=log.impressions,
-        units=clusters_of(log, cluster),
-        rewards=rewards_of(log, gamma, reward_range),
+        units=clusters_of(log),
+        rewards=rewards_of(log, gamma),
         fitted_propensities=log.propensity is None,
     )

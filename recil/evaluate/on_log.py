@@ -13,12 +13,13 @@ from recil.evaluate.bootstrap import check_confidence
 from recil.evaluate.diagnostics import COLUMN, Diagnostics, diagnose
 from recil.evaluate.estimates import Estimate, Estimates, interval_of
 from recil.evaluate.estimators import Estimator, find, find_all
-from recil.evaluate.facts import LogFacts, facts_of
+from recil.evaluate.facts import LogFacts
+from recil.evaluate.facts_of_log import facts_of
 from recil.evaluate.margins import Margins
 from recil.evaluate.pass_over import PassConfig, Passed, check, pass_over
 from recil.evaluate.propensities import behaviours_of, over_behaviours, propensity_calibration
-from recil.evaluate.scoring import WholeCatalogue
 from recil.evaluate.rewards import Rewards
+from recil.evaluate.scoring import WholeCatalogue
 from recil.evaluate.spread import unscale
 from recil.evaluate.sums import SessionSums
 from recil.evaluate.unseen import price

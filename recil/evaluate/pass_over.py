@@ -16,7 +16,7 @@ from recil.evaluate.arrays import Extra, SessionArrays
 from recil.evaluate.bootstrap import poisson_counts, session_keys
 from recil.evaluate.estimators import Estimator
 from recil.evaluate.extras import Look, Models, category_codes, extras_of, state_column
-from recil.evaluate.facts import LogFacts, facts_of
+from recil.evaluate.facts import LogFacts, facts_without_checks
 from recil.evaluate.influence import UnitSums
 from recil.evaluate.reward_model import fit_out_of_fold
 from recil.evaluate.scoring import log_propensity_of, scores_of, stretches, target_slates
@@ -116,7 +116,7 @@ def pass_over(
 ) -> dict[str, Passed]:
     """Each policy's sums over the log's sessions. Propensities are the log's or, when it has none, `behaviour`'s."""
     check(policies, log, behaviour)
-    facts = facts or facts_of(log, gamma=config.gamma)
+    facts = facts or facts_without_checks(log, config.gamma)
     terms, weightings, mean = config.terms, config.weightings, facts.rewards.mean
     of = None if facts.units is None or facts.units.of is None else torch.from_numpy(facts.units.of)
     sums: dict[str, SessionSums] = {}

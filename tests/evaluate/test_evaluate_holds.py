@@ -16,7 +16,7 @@ from statistics_helper import assert_rate_at_least
 
 from recil.errors import InputError
 from recil.evaluate import compare, evaluate
-from recil.evaluate.facts import facts_of
+from recil.evaluate.facts_of_log import facts_of
 from recil.evaluate.margins import Margins, gamma_interval
 from recil.evaluate.pass_over import PassConfig, pass_over
 from recil.evaluate.rewards import rewards_of
