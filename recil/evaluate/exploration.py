@@ -7,7 +7,7 @@ the mixture over whole sessions, so that the weights w become
 
 and what is expected of a number f of a session under the mixture is E_β[d f] + ε m f̄, where m is the target's mass on
 what β never shows, and f̄ its mean there. Of weights up to step t, E_β[d w_t'²] = E_β[w_t w_t']. The unseen part has
-w' = 1/ε; it is taken to vary as the rest does.
+w' = 1/ε; it is taken to vary as the rest does, and by as much more as one slate can.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ from recil.evaluate.facts import LogFacts
 from recil.evaluate.pass_over import PassConfig, Passed, arrays_over
 from recil.evaluate.sequential import before
 from recil.evaluate.spread import repeat_last, unscale
-from recil.logs.session_log import SessionLog
+from recil.logs.session_log import PAD, SessionLog
 from recil.policies.protocol import Policy
 
 # By their influence functions: what a plan can be made for.
@@ -64,6 +66,14 @@ class Moments:
         return self.cube / self.square**1.5 if self.square > 0 else 0.0
 
 
+class Explored(NamedTuple):
+    """Moments for each share; drawn: float64 [A], how often each item stands in so many slates of the target's own."""
+
+    moments: tuple[Moments, ...]
+    drawn: np.ndarray
+    slates: int
+
+
 @dataclass(frozen=True)
 class Centre:
     """What influences are counted from: values of the target and of the logging policy, whole and by step [T]; mean
@@ -94,23 +104,26 @@ def moments_of(
     centre: Centre,
     mass: float,
     shares: Sequence[float],
-) -> tuple[Moments, ...]:
-    """One for each share, from one pass over the log.
+) -> Explored:
+    """From one pass over the log.
 
     mass  of the target that the log cannot show
     """
-    tallies = [_Tally(estimator, centre, mass, share) for share in dict.fromkeys((0.0, *shares))]
+    tallies = [_Tally(estimator, centre, mass, share, facts.rewards.span) for share in dict.fromkeys((0.0, *shares))]
     of = None if facts.units is None or facts.units.of is None else torch.from_numpy(facts.units.of)
     together = _Together(0 if of is None else facts.unit_count)
+    drawn, slates = np.zeros(log.catalogue), 0
     for part in arrays_over({"": policy}, log, behaviour, config, facts):
         arrays = _as_long(part.arrays, len(centre.steps))
         for tally in tallies:
             tally.add(arrays)
+        drawn += np.bincount(part.own[part.own != PAD], minlength=log.catalogue)
+        slates += len(part.own)
         if of is not None:
             together.add(of[torch.from_numpy(part.sessions)], tallies[0].last)
     common = together.beyond(log.sessions)
     found = {tally.share: tally.moments(log.sessions, common) for tally in tallies}
-    return tuple(found[share] for share in shares)
+    return Explored(tuple(found[share] for share in shares), drawn, slates)
 
 
 def _as_long(arrays: SessionArrays, steps: int) -> SessionArrays:
@@ -136,9 +149,9 @@ class _Tally:
     powers  [2, 2], sums over sessions, taken once and by their weights: (G - V)² and |G - V|³
     """
 
-    def __init__(self, estimator: Estimator, centre: Centre, mass: float, share: float) -> None:
+    def __init__(self, estimator: Estimator, centre: Centre, mass: float, share: float, span: float) -> None:
         self.estimator, self.centre, self.share = estimator, centre, share
-        self.mass = mass if share else 0.0
+        self.mass, self.span = mass if share else 0.0, span
         self.mean = torch.maximum(centre.mean, (centre.mean + self.mass).clamp(max=1.0))
         self.sums = torch.zeros(5, dtype=torch.float64)
         self.weight_square = torch.zeros_like(self.mean)
@@ -187,11 +200,12 @@ class _Tally:
         )
 
     def _rest(self, sessions: int) -> tuple[float, float]:
-        """E(G - V)² and E|G - V|³ of the target where the log shows it, or of the log where they are larger there."""
+        """E(G - V)² and E|G - V|³ taken for those of what is not seen: of the target where it is seen, or of the log
+        where they are larger there, and of one slate with rewards at either end of their range."""
         logged = self.powers[0] / sessions
         seen = self.powers[1] / max(float(self.centre.mean[-1]) * sessions, 1e-300)
         two, three = torch.maximum(logged, seen).tolist()
-        return two, three
+        return two + (self.span / 2) ** 2, three + (self.span / 2) ** 3
 
     def _influence(self, log_weight: Tensor, arrays: SessionArrays) -> Tensor:
         """How much each session moves the estimate, times the number of sessions. [B]"""

@@ -2,7 +2,7 @@
 
 More sessions make noise smaller, as n**-1/2, and effective sizes larger. They do not change the share of sessions that
 the weights leave effective, the bias from what the log cannot show, propensities that are wrong or fitted, nor a tail
-of rewards that is too heavy. Exploration shows what was not shown, and no weight is above 1 / share.
+of rewards that is too heavy. Exploration shows what was not shown, and leaves no weight above 1 / share.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from torch import Tensor
 from recil.evaluate.diagnostics import Diagnostics
 from recil.evaluate.estimates import Estimate, Interval
 from recil.evaluate.exploration import Centre, Moments
-from recil.evaluate.facts import LogFacts
+from recil.evaluate.facts import Faults, LogFacts
 from recil.evaluate.margins import Margins
+from recil.evaluate.missing import Missing
 from recil.evaluate.planned import Cell, Way
 from recil.evaluate.verdict import VERDICTS, Thresholds, Verdict, judge
 
 MOST_SESSIONS = 10**9
-# Sessions of the part not seen today that make it seen.
-_SEEN = 5.0
 _TIMES, _FAR = 2, 10_000
 _NORMAL = torch.from_numpy(stats.norm.ppf((torch.arange(999, dtype=torch.float64) + 0.5).numpy() / 999))
 
@@ -34,14 +33,16 @@ _NORMAL = torch.from_numpy(stats.norm.ppf((torch.arange(999, dtype=torch.float64
 class Outlook:
     """Today's estimate, and all that says what becomes of it.
 
-    moments by share; mass: of the target that the log cannot show; counts [T], how much the weights at each step count
+    moments by share; missing: what the log cannot show; sum_of_propensities: what speaks against the log because they
+    add up to more than 1; counts [T], how much the weights at each step count
     """
 
     today: Estimate
     facts: LogFacts
     moments: dict[float, Moments]
     centre: Centre
-    mass: float
+    missing: Missing
+    sum_of_propensities: str
     counts: Tensor
     confidence: float
     thresholds: Thresholds
@@ -96,7 +97,7 @@ class Outlook:
         half = 0.5 * (high - low)
         seen = replace(seen, priced=max(margins.unseen_low, margins.unseen_high) / half if half > 0 else 0.0)
         interval = Interval(value, low - margins.unseen_low, high + margins.unseen_high)
-        return interval, *judge(*interval, seen, self.thresholds, self.facts.faults), seen
+        return interval, *judge(*interval, seen, self.thresholds, self._faults(sessions, share)), seen
 
     def _lasting(self, share: float) -> Iterator[str]:
         """What speaks against the estimate however many sessions there are."""
@@ -107,14 +108,16 @@ class Outlook:
         if seen.ess_share < limit.ess_share[0]:
             yield f"the weights leave {seen.ess_share:.1%} of {seen.units} effective, however many there are"
         if seen.priced > limit.priced[0]:
-            yield f"{self.mass:.1%} of the target is not in the log, which is a bias and no noise"
+            mass = self.missing.mass * self.missing.left(self._most, share)
+            yield f"{mass:.1%} of the target is not in the log, which is a bias and no noise"
         if self._over:
             yield f"mean weight {seen.mean_weight:.3g}: propensities are too small"
         if seen.skewness > min(limit.skewness[0], limit.tail_skewness[0]) and not seen.flat:
             yield f"large rewards keep deciding it (tail index {seen.tail_index:.2g})"
         if seen.fitted_propensities:
             yield "propensities are a fitted model's: have the logging policy write its own"
-        yield from dict.fromkeys(reason for _, reason in (*self.facts.faults.sessions, *self.facts.faults.propensities))
+        faults = self._faults(self._most, share)
+        yield from dict.fromkeys(reason for _, reason in (*faults.sessions, *faults.propensities))
 
     @property
     def _over(self) -> bool:
@@ -123,8 +126,13 @@ class Outlook:
         least = max(limit.mean_weight_over[0], limit.mean_weight_errors[0] * now.mean_weight_error)
         return now.mean_weight - 1.0 > least
 
-    def _unseen(self, sessions: int, share: float) -> bool:
-        return share * self.mass * sessions < _SEEN
+    def _faults(self, sessions: int, share: float) -> Faults:
+        """The log's, but that its items are withheld, where the target shows them."""
+        faults = self.facts.faults
+        if not (share and self.missing.withheld) or self.missing.left(sessions, share):
+            return faults
+        kept = tuple(fault for fault in faults.propensities if fault[1] != self.sum_of_propensities)
+        return replace(faults, propensities=kept)
 
     def _diagnostics(self, sessions: int, moments: Moments) -> Diagnostics:
         """All but `priced`. What is not named here does not change."""
@@ -141,7 +149,7 @@ class Outlook:
             mean_weight=now.mean_weight if kept else 1.0,
             mean_weight_error=now.mean_weight_error / math.sqrt(times),
             largest_share=now.largest_share / times * _ratio(self._heaviest(moments), self._heaviest(before)),
-            unseen_share=now.unseen_share if self._unseen(sessions, moments.share) else 0.0,
+            unseen_share=now.unseen_share * self.missing.left(sessions, moments.share),
             effective_units=now.effective_units * times,
             skewness=now.skewness * more * times ** -_pace(now),
         )
@@ -164,10 +172,10 @@ class Outlook:
         heavier = _ratio(float(moments.largest.max()), float(self.moments[0.0].largest.max()))
         fewer = heavier * self.facts.sessions / sessions
         rare, rarer = 3.0 / max(self.today.diagnostics.ess, 1.0), 3.0 / max(seen.ess, 1.0)
-        priced = self._unseen(sessions, moments.share)
+        left = self.missing.left(sessions, moments.share)
         gaps = (rewards.gap_low, rewards.gap_high)
         low, high = (
-            (max(0.0, unseen - rare * gap) if priced else 0.0) + rarer * gap
+            left * max(0.0, unseen - rare * gap) + rarer * gap
             for unseen, gap in zip((now.unseen_low, now.unseen_high), gaps, strict=True)
         )
         return replace(

@@ -18,7 +18,10 @@ from recil.evaluate.bootstrap import check_confidence
 from recil.evaluate.estimates import PREFERENCE, Estimate
 from recil.evaluate.estimators import Estimator, find
 from recil.evaluate.exploration import PLANNED, Centre, moments_of
-from recil.evaluate.facts import LogFacts, facts_of
+from recil.evaluate.facts import LogFacts
+from recil.evaluate.facts_of_log import facts_of
+from recil.evaluate.log_checks import check_log
+from recil.evaluate.missing import Missing
 from recil.evaluate.on_log import estimates_of
 from recil.evaluate.outlook import MOST_SESSIONS, Outlook
 from recil.evaluate.pass_over import PassConfig, Passed, check, pass_over
@@ -84,13 +87,14 @@ def plan(
     mass, centre = _mass(chosen, passed, facts, today, gamma), Centre.of(passed, facts, today.raw.value)
     tried = sorted({0.0, *shares, *(share for share in _BETWEEN if share < max(shares))})
     config = replace(config, replicates=2, model=chosen.needs_model, estimators=(chosen,))
-    moments = moments_of(policy, log, behaviour, chosen, config, facts, centre, mass, tried)
+    explored = moments_of(policy, log, behaviour, chosen, config, facts, centre, mass, tried)
     outlook = Outlook(
         today=today,
         facts=facts,
-        moments={one.share: one for one in moments},
+        moments={one.share: one for one in explored.moments},
         centre=centre,
-        mass=mass,
+        missing=Missing.of(log, mass, explored.drawn, explored.slates),
+        sum_of_propensities=_sum_above_one(log, behaviour, cluster),
         counts=_counts(chosen, passed, gamma),
         confidence=confidence,
         thresholds=thresholds or Thresholds(),
@@ -101,7 +105,7 @@ def plan(
         sessions=log.sessions,
         units=facts.units_in_words,
         cells=tuple(outlook.cell(size, share) for size in sizes for share in shares),
-        ways=tuple(outlook.way(share) for share in shares),
+        ways=tuple(outlook.way(share) for share in dict.fromkeys((0.0, *shares))),
         least=next((share for share in tried if outlook.cell(log.sessions, share).verdict == "trust"), None),
         short=outlook.cell(log.sessions, max(shares)).reasons,
         mass=mass,
@@ -112,6 +116,12 @@ def plan(
 def _mass(estimator: Estimator, passed: Passed, facts: LogFacts, today: Estimate, gamma: float) -> float:
     value = today.raw.value if math.isfinite(today.raw.value) else float(facts.rewards.mean.sum())
     return price(estimator, passed.sums, passed.support.most, facts.rewards, value, gamma).mass
+
+
+def _sum_above_one(log: SessionLog, behaviour: Policy | None, cluster: str | None) -> str:
+    """What `check_log` says where propensities add up to more than 1, as they do where items are withheld."""
+    rows = check_log(log, behaviour, cluster=cluster).rows
+    return next((row.reason for row in rows if row.name == "sum of propensities" and row.found > 1), "")
 
 
 def _counts(estimator: Estimator, passed: Passed, gamma: float) -> torch.Tensor:

@@ -62,7 +62,7 @@ class Plan:
     today     the estimate from the log as it is
     sessions  in that log; units: what intervals count, "800 users"
     cells     for every number of sessions and share of exploration asked for
-    ways      for every such share, what trust takes
+    ways      for every such share, and for none, what trust takes
     least     the least share of exploration for trust with today's number of sessions; 0: none is needed; None: none is
               enough, because of `short`
     mass      share of the target that today's log cannot show
@@ -134,11 +134,12 @@ class Plan:
             yield f"This plan rests on {few:,.1f} effective sessions: too little to go by."
         yield f"Today: {self.sessions:,} sessions{self._units}, {self._today}."
         yield from _ways([way for way in self.ways if not way.explore])
-        yield f"With {self.sessions:,} sessions {self._least}."
+        if self.least is not None or self._most:
+            yield f"With {self.sessions:,} sessions {self._least}."
         yield from _ways([way for way in self.ways if way.explore])
         if self.mass:
             unseen = f"What today's log cannot show ({self.mass:.1%} of the target)"
-            yield f"{unseen} is taken to earn and to vary as the rest does."
+            yield f"{unseen} is taken to vary as the rest does, and one slate as much as rewards can."
         yield (
             "Exploration: the target serves that share of sessions, drawn by chance, and propensities are those of the"
             " mixture."
@@ -159,9 +160,12 @@ class Plan:
     @property
     def _least(self) -> str:
         if self.least is None:
-            most = _share(max(way.explore for way in self.ways))
-            return f"no exploration up to {most} brings trust: {'; '.join(self.short)}"
+            return f"no exploration up to {_share(self._most)} brings trust: {'; '.join(self.short)}"
         return f"trust takes {_share(self.least)} exploration" if self.least else "trust takes no exploration"
+
+    @property
+    def _most(self) -> float:
+        return max(way.explore for way in self.ways)
 
 
 def _ways(ways: list[Way]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from recil.errors import InputError
 from recil.evaluate import Thresholds, compare, evaluate, simulate
 from recil.evaluate.estimators import find
 from recil.evaluate.exploration import PLANNED, Centre, moments_of
-from recil.evaluate.facts import facts_of
+from recil.evaluate.facts_of_log import facts_of
 from recil.evaluate.pass_over import PassConfig, pass_over
 from recil.evaluate.planned import rounded_up
 from recil.evaluate.scoring import scores_of
@@ -50,6 +50,7 @@ def explored(world, behaviour, target, share, sessions, seed) -> SessionLog:
         session_ids=np.arange(sessions),
         terminated=None,
     )
+    log = take(log, np.random.default_rng(seed).permutation(sessions))
     everyone = np.arange(log.sessions)
     batch = log.batch(everyone)
     joint = []
@@ -102,9 +103,10 @@ def test_clear_differences_are_those_of_logs_that_explore(mild):
 
 def counted(items: int, clicks: np.ndarray, shown: np.ndarray, propensity: np.ndarray) -> SessionLog:
     """One-step sessions: `shown` of each item, `clicks` of these clicked."""
-    item = np.repeat(np.arange(items), shown)
     clicked = np.concatenate([np.arange(number) < hit for number, hit in zip(shown, clicks, strict=True)])
-    return hard.log_of(item, clicked * 1.0, propensity[item], items)
+    order = np.random.default_rng(0).permutation(len(clicked))
+    item = np.repeat(np.arange(items), shown)[order]
+    return hard.log_of(item, clicked[order] * 1.0, propensity[item], items)
 
 
 def moments(policy, log, name, mass, shares):
@@ -113,7 +115,7 @@ def moments(policy, log, name, mass, shares):
     passed = pass_over({"": policy}, log, None, config, facts)[""]
     value = float(chosen.value(passed.sums)[0])
     found = moments_of(policy, log, None, chosen, config, facts, Centre.of(passed, facts, value), mass, shares)
-    return value, found
+    return value, found.moments
 
 
 @pytest.mark.parametrize("name", ["ips", "snips"])
@@ -150,24 +152,39 @@ def test_what_was_never_shown_has_the_weight_of_exploration():
     assert float(some.weight_square[0]) == pytest.approx(mixture @ (target / mixture) ** 2, rel=1e-6)
     assert float(some.largest[0]) == pytest.approx(5.0) and float(some.mean[0]) == pytest.approx(1.0)
     assert float(none.mean[0]) == pytest.approx(0.9)
-    # The item is taken for one with the click rate of the others, .2.
+    # The item is taken for one with the click rate of the others, .2, and a slate of it for a toss between 0 and 1.
     seen = mixture[:2] @ (target[:2] / mixture[:2]) ** 2
-    assert some.square == pytest.approx((seen + 0.1 / 0.2) * 0.2 * 0.8, rel=1e-5)
+    assert some.square == pytest.approx(seen * 0.2 * 0.8 + 0.1 / 0.2 * (0.2 * 0.8 + 0.25), rel=1e-5)
 
 
-def test_missing_support_is_not_mended_by_sessions_and_is_by_exploration():
+def test_missing_support_is_mended_by_exploration_and_not_by_sessions():
+    """Two items that the log never shows, each 2% of the target."""
     case = hard.unseen(1000, 0.04)(np.random.default_rng(0))
     found = recil.plan(case.policy, case.log, estimator="snips", explore=(0, 0.1), replicates=100)
     assert all(found.cell(size).verdict == "refuse" for size in (1000, 2000, 5000, 10_000, 100_000))
-    alone, explored_ = found.ways
-    assert alone.sessions is None and "not in the log" in alone.lasting[0]
-    assert explored_.verdict == "trust" and found.cell(10_000, 0.1).verdict == "trust"
-    assert 0.04 < found.mass < 0.08
+    alone, some = found.ways
+    assert alone.sessions is None and "not in the log" in alone.lasting[0] and 0.04 < found.mass < 0.08
     assert "Without exploration: more sessions do not help" in str(found)
-    # Of 500 sessions the target serves 50, and two or three show what is not seen today.
-    few = recil.plan(case.policy, case.log, sessions=[500, 2000], explore=[0.1], replicates=100)
-    assert any("hardly or never shows" in reason for reason in few.cell(500, 0.1).reasons)
-    assert not few.cell(2000, 0.1).reasons
+    # Five showings of each are to be expected where the target serves 250 sessions.
+    assert some.verdict == "trust" and some.sessions == pytest.approx(2500, rel=0.35)
+    logging, target = np.r_[hard.LOGGED, 0, 0], np.r_[0.96 * hard.TARGET, 0.02, 0.02]
+    rates, mixture = np.r_[hard.CLICKS, 0.9, 0.9], 0.9 * logging + 0.1 * target
+    for sessions, trusted in ((1000, False), (10_000, True)):
+        draw = np.random.default_rng(1)
+        items = draw.choice(len(mixture), sessions, p=mixture)
+        log = hard.log_of(items, hard.clicks(draw, items, rates), mixture[items], len(mixture))
+        row, cell = evaluate(case.policy, log, estimators=["snips"])["snips"], found.cell(sessions, 0.1)
+        assert trusted is (cell.verdict == "trust") is (row.verdict == "trust")
+        assert cell.half_width == pytest.approx(0.5 * (row.raw.high - row.raw.low), rel=0.2)
+
+
+def test_items_hardly_shown_are_mended_by_sessions():
+    """Two showings of each are to be expected in 1,000 sessions, and so five in 2,500."""
+    case = hard.hardly_seen(1000, 0.04, 2.0)(np.random.default_rng(3))
+    found = recil.plan(case.policy, case.log, estimator="ips", explore=[0], sessions=[1500, 20_000], replicates=50)
+    few, many = found.cells
+    assert any("hardly or never" in reason for reason in few.reasons)
+    assert not any("hardly or never" in reason for reason in many.reasons)
 
 
 def drawn_from(chances: np.ndarray, sessions: int) -> SessionLog:
@@ -244,7 +261,7 @@ def test_a_target_that_the_log_shows_nothing_of_is_explored():
     # Half of the sessions are served by the target, and its value is the mean of these.
     cell = found.cell(1000, 0.5)
     assert cell.ess == pytest.approx(500) and cell.verdict == "trust"
-    assert cell.half_width == pytest.approx(1.96 * math.sqrt(0.2 * 0.8 / 500), rel=0.05)
+    assert cell.half_width == pytest.approx(1.96 * math.sqrt((0.2 * 0.8 + 0.25) / 500), rel=0.05)
 
 
 def test_a_plan_prints_and_draws(mild):
