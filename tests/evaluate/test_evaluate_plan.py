@@ -200,6 +200,23 @@ def test_noise_is_mended_by_sessions():
     assert found.cell(15_000).half_width == pytest.approx(found.cell(1500).half_width / math.sqrt(10), rel=0.02)
 
 
+def test_one_session_weighs_less_among_more():
+    """A 150th of the weight today, and a 500th is asked for."""
+    asked = Thresholds(units=(0, 0), ess=(0, 0), largest_share=(0.002, 0.5))
+    log = drawn_from(LOGGED, 150)
+    found = recil.plan(hard.policy_of(LOGGED), log, estimator="ips", explore=[0], replicates=50, thresholds=asked)
+    assert found.today.verdict == "caution" and found.ways[0].sessions == pytest.approx(500, abs=6)
+
+
+def test_propensities_that_are_too_small_stay():
+    log = drawn_from(LOGGED, 20_000)
+    wrong = replace(log, propensity=0.9 * log.propensity)
+    found = recil.plan(hard.policy_of(TARGET), wrong, estimator="ips", explore=(0, 0.2), replicates=50)
+    assert found.least is None and {way.verdict for way in found.ways} == {"refuse"}
+    assert all(any(why.startswith("mean weight 1.1") for why in way.lasting) for way in found.ways)
+    assert all(any(why.startswith("mean weight 1.1") for why in cell.reasons) for cell in found.cells)
+
+
 def test_thin_weights_are_mended_by_exploration_only():
     thin, far = np.array([0.9, 0.09, 0.01]), np.array([0.2, 0.3, 0.5])
     policy, log = hard.policy_of(far), drawn_from(thin, 20_000)
