@@ -190,6 +190,28 @@ def test_a_saved_policy_is_evaluated_and_a_gate_can_fail(recil, policy, tmp_path
     assert recil("evaluate", tmp_path / "none", log)[0] == 2
 
 
+def test_a_plan_is_made_for_a_saved_policy(recil, policy, tmp_path):
+    folder, log = policy
+    short = ("--replicates", 20, "--explore", 0.1, "--explore", 0.3, "--sessions", 5000)
+    code, out, _ = recil("plan", log, folder, *short)
+    assert code == 0 and "5,000" in out and "10%" in out and "Today:" in out
+    assert max(map(len, out.splitlines())) <= 80
+    code, out, _ = recil("plan", log, folder, *short, "--format", "json", "--estimator", "snips")
+    assert code == 0
+    rows = json.loads(out)
+    assert [(row["sessions"], row["explore"]) for row in rows] == [(5000, 0.1), (5000, 0.3)]
+    assert 0 < rows[1]["half_width"] < rows[0]["half_width"]
+    code, wider, _ = recil(
+        "plan", log, folder, *short, "--format", "csv", "--estimator", "snips", "--reward-range", -9, 9
+    )
+    assert code == 0
+    assert float(next(csv.DictReader(io.StringIO(wider)))["half_width"]) > rows[0]["half_width"]
+    code, out, err = recil("plan", log, folder, "--explore", 1)
+    assert (code, out) == (2, "") and "shares from 0 to below 1" in err
+    assert recil("plan", log, folder, "--estimator", "fqe")[0] == 2
+    assert recil("plan", tmp_path / "none", folder)[0] == 2
+
+
 def test_a_saved_policy_is_simulated_and_its_log_kept(recil, policy, tmp_path):
     folder, _ = policy
     truth = tmp_path / "settings.toml"

@@ -10,6 +10,8 @@ from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates
 from recil.evaluate.estimators import ESTIMATORS, Estimator
 from recil.evaluate.log_checks import LogCheck, LogLimits, check_log
 from recil.evaluate.on_log import evaluate
+from recil.evaluate.plan import plan
+from recil.evaluate.planned import Plan
 from recil.evaluate.propensities import Calibration, propensity_calibration
 from recil.evaluate.simulate import SimulatedValue, simulate, simulated_value
 from recil.evaluate.slope import slope, tuned
@@ -27,6 +29,7 @@ __all__ = [
     "Estimator",
     "LogCheck",
     "LogLimits",
+    "Plan",
     "SimulatedValue",
     "Thresholds",
     "check_log",
@@ -34,6 +37,7 @@ __all__ = [
     "compare",
     "evaluate",
     "paired_over_seeds",
+    "plan",
     "propensity_calibration",
     "simulate",
     "simulated_value",

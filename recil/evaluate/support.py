@@ -16,7 +16,7 @@ from recil.logs.session_log import PAD, SessionLog
 
 _MOST_STEPS = 1 << 18
 # Showings to be expected under the logging policy, below which an item may count as unseen, ...
-_FEWEST = 5.0
+FEWEST = 5.0
 # ... and by how many times as often the target must show it, and how often at all.
 _TIMES, _DRAWN = 5.0, 12
 
@@ -53,18 +53,18 @@ class Showings:
         # context may not stand in all of them.
         with np.errstate(divide="ignore", invalid="ignore"):
             expected = np.where(count > 0, places * count / inverse, 0.0)
-        return Showings(count, np.minimum(expected, np.maximum(count, _FEWEST)), places)
+        return Showings(count, np.minimum(expected, np.maximum(count, FEWEST)), places)
 
     def unseen(self, drawn: np.ndarray) -> np.ndarray:
         """bool [A], by how often the target drew each item, in as many places or fewer."""
         places = float(drawn.sum()) / max(self.places, 1)
-        hidden = (self.expected < _FEWEST) & (drawn >= np.maximum(_DRAWN, _TIMES * places * self.expected))
+        hidden = (self.expected < FEWEST) & (drawn >= np.maximum(_DRAWN, _TIMES * places * self.expected))
         # Items that are rare with both are missing from either by chance alike: of the log's rare items the target
         # then draws as few as the log has of the target's.
         never = self.count == 0
         missed = float(drawn[never].sum())
-        by_chance = places * float(self.count[(self.count < _FEWEST) & (drawn == 0)].sum())
-        return hidden | never if missed >= max(_FEWEST, 2.0 * by_chance) else hidden
+        by_chance = places * float(self.count[(self.count < FEWEST) & (drawn == 0)].sum())
+        return hidden | never if missed >= max(FEWEST, 2.0 * by_chance) else hidden
 
 
 @dataclass(frozen=True)
