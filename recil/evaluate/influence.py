@@ -59,7 +59,7 @@ class Influence:
 
 
 def influences(arrays: SessionArrays, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Of B sessions under one policy: [B, 3] over e**scale, and scale [3]; mean [T or more], the log's reward by step."""
+    """Of B sessions under one policy: [B, 3] over e**scale, and scale [3]; mean [T or more]: the log's, by step."""
     steps = arrays.reward.shape[1]
     here, later = mean[:steps], mean[steps:].sum()
     scale = arrays.log_weight.amax()

@@ -1,4 +1,4 @@
-"""What a log shows of its rewards, whatever policy is asked about: their range, their means, how heavy their tail is."""
+"""What a log shows of its rewards, whatever policy is asked about: their range, their means, their tail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recil.evaluate.scoring import stretches
 from recil.logs.session_log import SessionLog
 
 _MOST_STEPS = 1 << 18
-# A reward that so many sessions reach is no rare event: with a chance of 3/n it is absent from n sessions in 5% of logs.
+# A reward that so many sessions reach is no rare event.
 _KNOWN = 10
 # Of the largest numbers so many are kept, for the tail index.
 _TOP = 512

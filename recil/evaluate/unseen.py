@@ -69,7 +69,7 @@ def price(
 
 
 def _missing_weight(estimator: Estimator, sums: SessionSums) -> Tensor:
-    """By how much the mean weight at each step falls short of 1, with its standard error, where that is no chance. [T]"""
+    """By how much the mean weight at each step falls short of 1, and its error, where that is no chance. [T]"""
     weight, weights = sums.weight, sums.weights
     if estimator.weighting is not None and estimator.weighting.unit_mean and not estimator.weighting.shrinks:
         own = sums.own_weights(estimator.weighting.name)

@@ -1,7 +1,7 @@
 """May this estimate be shown? All thresholds and all reasons are here.
 
-`trust`: the 95% interval holds the value in 93.5% of logs or more. `caution`: in 90% or more; read the reasons. What can
-promise neither is `refuse`. docs/coverage.md has what was measured.
+`trust`: the 95% interval holds the value in 93.5% of logs or more. `caution`: in 90% or more; read the reasons. What
+can promise neither is `refuse`. docs/coverage.md has what was measured.
 """
 
 from __future__ import annotations
@@ -138,13 +138,8 @@ def _reward_findings(seen: Diagnostics, limit: Thresholds) -> Iterator[tuple[int
         for index, skewness in zip(limit.tail_index, limit.tail_skewness, strict=True)
     )
     if grade := max(heavy, _grade_above(seen.skewness, limit.skewness)):
-        yield (
-            grade,
-            (
-                f"a few large rewards decide it (skewness {seen.skewness:.2g}, tail index {seen.tail_index:.2g}): larger ones"
-                " may not be in the log"
-            ),
-        )
+        shape = f"skewness {seen.skewness:.2g}, tail index {seen.tail_index:.2g}"
+        yield grade, f"a few large rewards decide it ({shape}): larger ones may not be in the log"
 
 
 def _model_findings(seen: Diagnostics, limit: Thresholds) -> Iterator[tuple[int, str]]:

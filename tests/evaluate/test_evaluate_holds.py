@@ -177,7 +177,7 @@ def test_a_declared_range_that_nothing_reached_is_priced(kinds):
     assert rows[2].raw.high > rows[0].raw.high + 0.15 and rows[2].raw.low == pytest.approx(rows[0].raw.low, abs=0.02)
     loss = evaluate(case.policy, case.log, estimators=("ips",), replicates=100, reward_range=(-30.0, 1.0))["ips"]
     assert loss.margins.unseen_low == pytest.approx(3 * 30 / loss.ess) and loss.verdict == "refuse"
-    with pytest.raises(InputError, match="rewards from 0 to 1, outside 0 to 0.5"):
+    with pytest.raises(InputError, match=r"rewards from 0 to 1, outside 0 to 0.5"):
         evaluate(case.policy, case.log, reward_range=(0.0, 0.5))
     with pytest.raises(InputError, match="reward_range"):
         evaluate(case.policy, case.log, reward_range=(1.0, 1.0))
