@@ -45,7 +45,7 @@ def test_the_example_has_every_key_and_loads(tmp_path: Path) -> None:
     (example,) = re.findall(r"^```toml\n(.*?)^```", REFERENCE, re.MULTILINE | re.DOTALL)
     data = tomllib.loads(example)
     assert set(data["log"]) == set(LogTable.model_fields)
-    assert set(data["log"]["split"]) | {"at"} == set(SplitTable.model_fields)
+    assert set(data["log"]["split"]) | {"at", "cluster"} == set(SplitTable.model_fields)
     assert set(data["world"]) == set(WorldTable.model_fields)
     assert set(data["evaluate"]) == set(EvaluateTable.model_fields)
     (tmp_path / "experiment.toml").write_text(example, encoding="utf-8")

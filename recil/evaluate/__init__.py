@@ -12,6 +12,8 @@ from recil.evaluate.log_checks import LogCheck, LogLimits, check_log
 from recil.evaluate.logger_checks import check_loggers
 from recil.evaluate.loggers import LoggerMixture, balanced
 from recil.evaluate.on_log import evaluate
+from recil.evaluate.plan import plan
+from recil.evaluate.planned import Plan
 from recil.evaluate.propensities import Calibration, propensity_calibration
 from recil.evaluate.segment_results import Segments
 from recil.evaluate.segments import compare_by, evaluate_by
@@ -32,6 +34,7 @@ __all__ = [
     "LogCheck",
     "LogLimits",
     "LoggerMixture",
+    "Plan",
     "Segments",
     "SimulatedValue",
     "Thresholds",
@@ -44,6 +47,7 @@ __all__ = [
     "evaluate",
     "evaluate_by",
     "paired_over_seeds",
+    "plan",
     "propensity_calibration",
     "simulate",
     "simulated_value",

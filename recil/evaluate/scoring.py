@@ -114,6 +114,7 @@ def target_slates(policy: Policy, batch: History, draws: int, streams: Streams) 
     own = torch.full((draws, *batch.items.shape), PAD)
     sources = [streams.child("target", draw) for draw in range(draws)]
     history = History.start(batch.session, batch.slate_size, batch.user, batch.context)
+    history = replace(history, reward=batch.reward[:, :0])
     # In a slate that is not full, the first items drawn go to the places that were filled.
     k = min(batch.slate_size, policy.catalogue)
     rank = (batch.shown.cumsum(-1) - 1).clamp(0, k - 1)

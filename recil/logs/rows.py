@@ -17,6 +17,7 @@ from recil.logs.columns import (
     read_flags,
     read_ids,
     read_numbers,
+    read_rewards,
     read_side,
     read_times,
     read_whole,
@@ -84,8 +85,9 @@ def read_rows(
         new_step=new_step,
         item_ids=item_ids,
         item=item,
-        reward=_reward(findings, reward),
+        reward=np.zeros(0),
     )
+    _reward(findings, rows, reward)
     _duplicates(findings, rows)
     _optional(findings, rows)
     _logging_policies(findings, rows)
@@ -138,10 +140,12 @@ def _items(findings: Findings, catalogue: Catalogue | None) -> tuple[np.ndarray,
     return catalogue.ids, item
 
 
-def _reward(findings: Findings, name: str) -> np.ndarray:
-    parsed = read_numbers(findings.frame[name])
+def _reward(findings: Findings, rows: Rows, name: str) -> None:
+    parsed = read_rewards(findings.frame[name])
     findings.add(name, parsed.bad, "is not a finite number", "give every item shown its reward, 0 where there is none")
-    return parsed.values
+    rows.reward = parsed.values
+    if parsed.rounded:
+        rows.notes[f"values of {name} rounded to float64"] = parsed.rounded
 
 
 def _duplicates(findings: Findings, rows: Rows) -> None:

@@ -55,7 +55,7 @@ class SessionLog:
 
     item_ids       [A], the catalogue: the id behind each index
     items          int32 [N, K], catalogue index by position, -1 where nothing stands
-    reward         float32 [N, K], 0 at pads
+    reward         float32 or float64 [N, K], 0 at pads; float64 where float32 would change a value
     offsets        int64 [S + 1], session s owns the steps offsets[s] to offsets[s + 1] - 1
     session_ids    [S]
     propensity     float32 [N, K] or None, in (0, 1], 1 at pads: probability of the item given those before it

@@ -11,6 +11,7 @@ import pandas as pd
 
 from recil.errors import InputError
 from recil.logs.checks import refuse_existing, require_columns, set_aside, write_quarantine
+from recil.logs.exact_rewards import as_written
 from recil.logs.history import PAD
 from recil.logs.items import Catalogue, read_items, values_of
 from recil.logs.rows import NAMED, OF_POLICY, Rows, read_rows
@@ -150,7 +151,7 @@ def to_frame(log: SessionLog) -> pd.DataFrame:
         "step": (np.arange(log.steps) - log.offsets[:-1][session])[step],
         "position": slot,
         "item_id": log.item_ids[log.items[step, slot]],
-        log.reward_name: log.reward[step, slot],
+        log.reward_name: as_written(log.reward[step, slot]),
     }
     if log.propensity is not None:
         columns["propensity"] = log.propensity[step, slot]
