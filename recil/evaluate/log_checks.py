@@ -17,15 +17,13 @@ from recil.evaluate.log_rows import Asked, Check, LogLimits, clone_row, grade_of
 from recil.evaluate.misfit import clone_ratios
 from recil.evaluate.scoring import WholeCatalogue
 from recil.evaluate.verdict import VERDICTS, Verdict
-from recil.logs.session_log import PAD, SessionLog
+from recil.logs.session_log import PAD, POLICY, SessionLog
 from recil.policies.protocol import Policy
 from recil.random import Streams
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The context column that names the policy which chose the slate.
-POLICY = "policy"
 MOST_SESSIONS = 200_000
 _MOST_SHOWN = 400_000
 

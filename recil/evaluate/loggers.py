@@ -82,6 +82,27 @@ def served(log: SessionLog) -> dict[str, int]:
     return {name: int(count) for name, count in zip(column.categories, counts, strict=True) if count}
 
 
+def own_propensity(log: SessionLog, behaviour: Policy | None = None) -> np.ndarray | None:
+    """float32 [N, K], of each item under the one policy that served it, where the log or `behaviour` knows that.
+
+    Else as the log has it, or None. Those of the mixture are right for a session that chance has assigned, and not for
+    those of one policy or of one period; there it can be checked what the policy itself said.
+    """
+    if isinstance(behaviour, LoggerMixture) and log.propensity is None and POLICY in log.context:
+        log = _scored(log, {name: behaviour.loggers[name] for name in served(log) if name in behaviour.loggers})
+    column = log.context.get(POLICY)
+    if column is None or column.categories is None or not log.propensity_of:
+        return log.propensity
+    known = [number for number, name in enumerate(column.categories) if name in log.propensity_of]
+    if log.propensity is None and not np.isin(column.values, known).all():
+        return None
+    found = np.ones(log.items.shape, dtype=np.float32) if log.propensity is None else log.propensity.copy()
+    for number in known:
+        rows = column.values == number
+        found[rows] = log.propensity_of[column.categories[number]][rows]
+    return found
+
+
 def log_posterior(log_prior: Tensor, log_prob: Tensor) -> Tensor:
     """Log-probability that each logger serves the session, before each of M items and after the last.
 

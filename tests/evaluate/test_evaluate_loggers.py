@@ -12,10 +12,10 @@ from sums_of_sessions import expectation
 from tiny_worlds import MoodyWorld, RecallPolicy
 
 from recil.errors import InputError
-from recil.evaluate import evaluate, simulate
+from recil.evaluate import check_log, evaluate, simulate
 from recil.evaluate.estimators import ESTIMATORS
 from recil.evaluate.logger_checks import check_loggers
-from recil.evaluate.loggers import LoggerMixture, balanced, balanced_where_known, served
+from recil.evaluate.loggers import LoggerMixture, balanced, balanced_where_known, own_propensity, served
 from recil.evaluate.scores import session_scores
 from recil.exact.enumerate import Enumeration, enumerate_sessions, true_value
 from recil.logs.session_log import POLICY, Column, SessionLog
@@ -339,3 +339,21 @@ def test_the_check_by_policy_counts_users_and_cannot_tell_loggers_with_nothing_i
     assert {row.chance for row in check_loggers(replace(log, propensity_of=apart)).rows} == {1.0}
     with pytest.raises(InputError, match="no column propensity_a"):
         check_loggers(replace(log, propensity_of={}))
+
+
+def test_the_log_is_checked_by_what_each_policy_said_itself() -> None:
+    """One policy after the other: in neither period is the mixture who shows, and no fault of the propensities is."""
+    log, policies = several({"a": 1500, "b": 1500})
+    together = balanced(log, policies)
+    assert check_log(log).verdict == check_log(together).verdict == "trust"
+    found, wanted = check_log(together).rows, check_log(log).rows
+    # What the policies say comes in single precision, from the simulator or from their scores.
+    assert [row.found for row in found] == pytest.approx([row.found for row in wanted], rel=1e-3)
+    assert check_log(replace(together, propensity_of={})).verdict == "refuse"
+    bare = replace(log, propensity=None)
+    fitted = check_log(bare, LoggerMixture.of(log, policies))
+    assert fitted.verdict == "trust" and "policies: the worst one's worst" in [row.name for row in fitted.rows]
+    lower = {**together.propensity_of, "b": (0.8 * together.propensity_of["b"]).astype(np.float32)}
+    assert check_log(replace(together, propensity_of=lower)).verdict == "refuse"
+    half = own_propensity(replace(bare, propensity_of={"a": together.propensity_of["a"]}))
+    assert half is None

@@ -14,9 +14,9 @@ from tiny_worlds import MoodyWorld, RecallPolicy
 
 from recil.errors import InputError
 from recil.evaluate import balanced, compare, evaluate, segments, simulate
-from recil.evaluate.bootstrap import corrected_interval, poisson_counts
+from recil.evaluate.bootstrap import poisson_counts
 from recil.evaluate.diagnostics import Diagnostics
-from recil.evaluate.estimates import Estimate, Estimates, Interval
+from recil.evaluate.estimates import Estimate, Estimates, Interval, interval_of
 from recil.evaluate.segments import compare_by, difference, evaluate_by, replicates_for, segments_of
 from recil.logs.session_log import POLICY, Column, SessionLog
 from recil.random import Streams
@@ -51,10 +51,9 @@ def test_each_segment_is_a_log_of_its_own_with_its_share_of_the_error() -> None:
             replicates=1200,
             seed=3,
         )["pdis"]
-        apart = torch.cat([torch.tensor([wanted.raw.value - rest.raw.value]), wanted.replicates - rest.replicates])
-        assert row.apart is not None
-        assert row.apart.value == pytest.approx(float(apart[0]))
-        assert row.apart[1:] == pytest.approx(corrected_interval(float(apart[0]), apart[1:], 1 - 0.05 / 3))
+        apart = torch.cat([rest.replicates.new_tensor([wanted.raw.value]), wanted.replicates])
+        apart = apart - torch.cat([rest.replicates.new_tensor([rest.raw.value]), rest.replicates])
+        assert row.apart == interval_of(apart, 1 - 0.05 / 3, wanted.margins.minus(rest.margins))
 
 
 def test_two_segments_have_one_difference() -> None:
@@ -64,7 +63,7 @@ def test_two_segments_have_one_difference() -> None:
     assert first is not None and second is not None
     assert (first.value, first.low, first.high) == pytest.approx((-second.value, -second.high, -second.low), rel=0.05)
     estimates = [found[name].estimate for name in "ab"]
-    assert first == difference(*estimates, 0.95, found.each) and found.each == 0.975
+    assert first == difference(*estimates, 0.95) and found.each == 0.975
 
 
 def test_one_segment_is_the_whole_log_and_differs_from_nothing() -> None:
@@ -75,23 +74,33 @@ def test_one_segment_is_the_whole_log_and_differs_from_nothing() -> None:
 
 
 def test_what_segments_share_is_paired() -> None:
-    """The same sessions in both segments: the difference is 0, and known to be."""
+    """Every user has the same session in both segments: the difference is 0, but for what no log can show."""
     one = case(200)
     twice = by_tier(one.log.select(np.tile(np.arange(200), 2)), np.repeat([0, 1], 200))
-    apart = evaluate_by(one.target, twice, "user_tier", **FEW)["a"].apart
-    assert apart is not None
-    assert (apart.value, apart.low, apart.high) == pytest.approx((0, 0, 0), abs=1e-9)
+    twice = replace(twice, session_ids=np.arange(400), user_ids=np.tile(np.arange(200), 2))
+    first, second = evaluate_by(one.target, twice, "user_tier", **FEW)
+    assert first.apart is not None
+    margins = first.estimate.margins.minus(second.estimate.margins)
+    unseen = (0.0, -margins.unseen_low, margins.unseen_high)
+    assert tuple(first.apart) == pytest.approx(unseen, abs=1e-9)
+    alone = evaluate_by(one.target, replace(twice, user_ids=None), "user_tier", **FEW)["a"].apart
+    assert alone is not None and alone.high > margins.unseen_high + 0.1
 
 
 def test_what_an_interval_holds_beyond_its_replicates_counts_in_a_difference() -> None:
     one, log = divided(600, 2)
     first, second = (row.estimate for row in evaluate_by(one.target, log, "user_tier", **FEW))
-    plain = difference(first, second, 0.95, 0.975)
-    wider = replace(first, raw=first.raw._replace(low=first.raw.low - 0.5, high=first.raw.high + 0.2))
-    found = difference(wider, second, 0.95, 0.975)
+    plain = difference(first, second, 0.95)
+    margins = first.margins
+    more = replace(margins, unseen_low=margins.unseen_low + 0.5, unseen_high=margins.unseen_high + 0.2)
+    found = difference(replace(first, margins=more), second, 0.95)
     assert found == pytest.approx((plain.value, plain.low - 0.5, plain.high + 0.2))
-    found = difference(second, wider, 0.95, 0.975)
-    assert (found.low, found.high) == pytest.approx((-plain.high - 0.2, -plain.low + 0.5), abs=0.02)
+    found = difference(second, replace(first, margins=more), 0.95)
+    assert found.low == pytest.approx(difference(second, first, 0.95).low - 0.2)
+    fitted = [replace(row, diagnostics=replace(row.diagnostics, between_fits=0.1), models=6) for row in (first, second)]
+    assert difference(*fitted, 0.95).low == pytest.approx(
+        plain.value - np.hypot(plain.value - plain.low, 0.2 * 2.5706), rel=1e-4
+    )
 
 
 def test_a_segment_with_few_sessions_is_refused_counted_and_has_no_difference() -> None:
