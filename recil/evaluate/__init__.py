@@ -9,7 +9,6 @@ from recil.evaluate.compare import Comparison, Difference, compare, paired_over_
 from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates
 from recil.evaluate.estimators import ESTIMATORS, Estimator
 from recil.evaluate.log_checks import LogCheck, LogLimits, check_log
-from recil.evaluate.logger_checks import check_loggers
 from recil.evaluate.loggers import LoggerMixture, balanced
 from recil.evaluate.on_log import evaluate
 from recil.evaluate.plan import plan
@@ -40,7 +39,6 @@ __all__ = [
     "Thresholds",
     "balanced",
     "check_log",
-    "check_loggers",
     "choose_estimator",
     "compare",
     "compare_by",

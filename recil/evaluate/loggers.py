@@ -7,7 +7,7 @@ how probable it is that it serves this session. With these propensities every es
 (Agarwal, Basu, Schnabel & Joachims 2017), whose variance is never above that of π / β_j by more than a term of order
 1/n, and often far below: what one logger hardly shows another may show often.
 
-It supposes that the loggers met alike users, as where chance assigns sessions to them; `check_loggers` looks.
+It supposes that the loggers met alike users, as where chance assigns sessions to them; `check_log` looks.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from recil.policies.protocol import Policy, Slates, log_prob_of_sessions
 from recil.random import Streams
 
 _MOST_STEPS, _MOST_SESSIONS, _MOST_SCORES = 1 << 18, 16384, 1 << 25
+# Sessions whose shares are taken together where those may change in time.
+_PIECE, _MOST_PIECES = 50, 100
 
 
 def balanced(log: SessionLog, loggers: Mapping[str, Policy] | None = None) -> SessionLog:
@@ -60,8 +62,15 @@ def balanced(log: SessionLog, loggers: Mapping[str, Policy] | None = None) -> Se
 
 def balanced_where_known(log: SessionLog) -> SessionLog:
     """The balanced log where it says who served and holds the propensities under all who did; else as it is."""
-    several = POLICY in log.context and not set(served(log)) - set(log.propensity_of)
-    return balanced(log) if several else log
+    return balanced(log) if knows_its_loggers(log) else log
+
+
+def knows_its_loggers(log: SessionLog) -> bool:
+    """It says who served every session, and how probable its items were under each of those who served any."""
+    column = log.context.get(POLICY)
+    if column is None or column.categories is None or (column.values < 0).any():
+        return False
+    return not set(served(log)) - set(log.propensity_of)
 
 
 def served(log: SessionLog) -> dict[str, int]:
@@ -82,25 +91,28 @@ def served(log: SessionLog) -> dict[str, int]:
     return {name: int(count) for name, count in zip(column.categories, counts, strict=True) if count}
 
 
-def own_propensity(log: SessionLog, behaviour: Policy | None = None) -> np.ndarray | None:
-    """float32 [N, K], of each item under the one policy that served it, where the log or `behaviour` knows that.
+def propensity_in_its_time(log: SessionLog, order: np.ndarray) -> np.ndarray | None:
+    """float32 [N, K], under the mixture of those who served at about the same time; else as the log has it, or None.
 
-    Else as the log has it, or None. Those of the mixture are right for a session that chance has assigned, and not for
-    those of one policy or of one period; there it can be checked what the policy itself said.
+    order: int [S], the place of each session in time. By how much each policy serves may change, from one day to the
+    next or all at once: no mixture of the whole log is right for a part of its time, and that is what checks look at.
     """
-    if isinstance(behaviour, LoggerMixture) and log.propensity is None and POLICY in log.context:
-        log = _scored(log, {name: behaviour.loggers[name] for name in served(log) if name in behaviour.loggers})
-    column = log.context.get(POLICY)
-    if column is None or column.categories is None or not log.propensity_of:
+    if not knows_its_loggers(log):
         return log.propensity
-    known = [number for number, name in enumerate(column.categories) if name in log.propensity_of]
-    if log.propensity is None and not np.isin(column.values, known).all():
-        return None
-    found = np.ones(log.items.shape, dtype=np.float32) if log.propensity is None else log.propensity.copy()
-    for number in known:
-        rows = column.values == number
-        found[rows] = log.propensity_of[column.categories[number]][rows]
+    found = np.ones(log.items.shape, dtype=np.float32)
+    for piece in np.array_split(np.argsort(order), min(max(log.sessions // _PIECE, 1), _MOST_PIECES)):
+        rows, inside = log.rows(piece)
+        part = balanced(log.select(piece)).propensity
+        assert part is not None
+        found[rows[inside]] = part
     return found
+
+
+def scored_by(behaviour: Policy | None, log: SessionLog) -> SessionLog:
+    """The log with what clones of its loggers say of its items, where `behaviour` is a mixture of such."""
+    if not isinstance(behaviour, LoggerMixture) or log.propensity is not None or POLICY not in log.context:
+        return log
+    return _scored(log, {name: behaviour.loggers[name] for name in served(log) if name in behaviour.loggers})
 
 
 def log_posterior(log_prior: Tensor, log_prob: Tensor) -> Tensor:

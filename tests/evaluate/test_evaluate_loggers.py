@@ -14,8 +14,9 @@ from tiny_worlds import MoodyWorld, RecallPolicy
 from recil.errors import InputError
 from recil.evaluate import check_log, evaluate, simulate
 from recil.evaluate.estimators import ESTIMATORS
-from recil.evaluate.logger_checks import check_loggers
-from recil.evaluate.loggers import LoggerMixture, balanced, balanced_where_known, own_propensity, served
+from recil.evaluate.log_rows import Asked, Check, LogLimits
+from recil.evaluate.logger_checks import logger_rows
+from recil.evaluate.loggers import LoggerMixture, balanced, balanced_where_known, served
 from recil.evaluate.scores import session_scores
 from recil.exact.enumerate import Enumeration, enumerate_sessions, true_value
 from recil.logs.session_log import POLICY, Column, SessionLog
@@ -161,12 +162,15 @@ def several(sessions: dict[str, int], items: int = 5, slate: int = 2, horizon: i
     """A simulated log of several loggers, with the propensities of all."""
     world = MoodyWorld.make(items, slate, horizon)
     policies = {name: RecallPolicy.make(items, number) for number, name in enumerate(sessions)}
+    return logged(world, policies, sessions), policies
+
+
+def logged(world: MoodyWorld, policies: dict, sessions: dict[str, int]) -> SessionLog:
     frames = []
     for number, (name, count) in enumerate(sessions.items()):
         frame = simulate(policies[name], world, count, number).to_frame()
         frames.append(frame.assign(session_id=frame["session_id"] + 10_000 * number, policy=name))
-    log = SessionLog.from_frame(pd.concat(frames, ignore_index=True), items_of(world))
-    return log, policies
+    return SessionLog.from_frame(pd.concat(frames, ignore_index=True), items_of(world))
 
 
 def test_one_logger_leaves_the_log_as_it_is() -> None:
@@ -310,50 +314,59 @@ def test_a_mixture_needs_all_its_policies_over_one_catalogue() -> None:
         LoggerMixture({"a": RecallPolicy.make(3, 1), "b": RecallPolicy.make(4, 1)}, SHARES)
 
 
+def rows_by_policy(log: SessionLog, cluster: str | None = None) -> dict[str, Check]:
+    limits = LogLimits()
+    asked = Asked(groups=20, periods=10, off=limits.off, probability=limits.probability, names=[])
+    return {row.name: row for row in logger_rows(log, asked, cluster)}
+
+
 def test_the_check_by_policy_finds_wrong_propensities_and_other_users_and_no_fault_where_there_is_none() -> None:
     log, policies = several({"a": 800, "b": 400})
     log = balanced(log, policies)
-    assert check_loggers(log).verdict == "trust"
+    assert {row.verdict for row in rows_by_policy(log).values()} == {"trust"}
     lower = np.where(log.items >= 0, 0.8 * log.propensity_of["b"], 1).astype(np.float32)
-    wrong = check_loggers(replace(log, propensity_of={**log.propensity_of, "b": lower}))
-    assert wrong["sessions of b"].verdict != "trust" and wrong["sessions of b"].found > 1.1
+    wrong = rows_by_policy(replace(log, propensity_of={**log.propensity_of, "b": lower}))
+    assert wrong["sessions of b"].verdict == "refuse" and wrong["sessions of b"].found > 1.1
     assert wrong["reward under b"].verdict == "trust"
     keen = np.repeat(codes(log) == 1, log.lengths)[:, None] & (log.items >= 0)
     keen &= np.random.default_rng(0).random(keen.shape) < 0.4
-    other = check_loggers(replace(log, reward=np.where(keen, 1, log.reward).astype(np.float32)))
-    assert other["reward under b"].verdict != "trust" and other["reward under b"].found > 1.05
-    assert other["sessions of b"].verdict == "trust"
+    other = replace(log, reward=np.where(keen, 1, log.reward).astype(np.float32))
+    rows = rows_by_policy(other)
+    assert rows["reward under b"].verdict == "refuse" and rows["reward under b"].found > 1.05
+    assert rows["sessions of b"].verdict == "trust"
+    estimates = evaluate(RecallPolicy.make(5, 7, 0.3), other, estimators=["pdis"], replicates=50)
+    assert estimates["pdis"].refused and "the same things brought policy b" in "; ".join(estimates["pdis"].reasons)
 
 
 def test_the_check_by_policy_counts_users_and_cannot_tell_loggers_with_nothing_in_common() -> None:
     log, policies = several({"a": 300, "b": 300})
     log = balanced(log, policies)
-    once = check_loggers(log)["sessions of b"].chance
+    once = rows_by_policy(log)["sessions of b"].chance
     assert once < 1
     tenfold = log.select(np.repeat(np.arange(600), 10))
     tenfold = replace(tenfold, session_ids=np.arange(6000), user_ids=np.repeat(log.session_ids, 10))
-    assert check_loggers(tenfold)["sessions of b"].chance == pytest.approx(once)
-    assert check_loggers(tenfold, cluster="session")["sessions of b"].chance < once
+    assert rows_by_policy(tenfold)["sessions of b"].chance == pytest.approx(once)
+    assert rows_by_policy(tenfold, "session")["sessions of b"].chance < once
     apart = {name: np.repeat(codes(log) == number, log.lengths)[:, None] for number, name in enumerate("ab")}
     apart = {name: np.where(log.items >= 0, 0.5 * own, 1).astype(np.float32) for name, own in apart.items()}
-    assert {row.chance for row in check_loggers(replace(log, propensity_of=apart)).rows} == {1.0}
-    with pytest.raises(InputError, match="no column propensity_a"):
-        check_loggers(replace(log, propensity_of={}))
+    assert {row.chance for row in rows_by_policy(replace(log, propensity_of=apart)).values()} == {1.0}
 
 
-def test_the_log_is_checked_by_what_each_policy_said_itself() -> None:
-    """One policy after the other: in neither period is the mixture who shows, and no fault of the propensities is."""
-    log, policies = several({"a": 1500, "b": 1500})
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_log_is_checked_against_who_served_at_the_time(mixed) -> None:
+    """By chance, or one policy after the other; one of them hardly shows the half of the items."""
+    world, strong = MoodyWorld.make(6, 1, 2), torch.tensor([3.0, 3.0, 3.0, -3.0, -3.0, -3.0]).double()
+    policies = {"new": RecallPolicy(strong.expand(7, 2, 6).contiguous()), "old": RecallPolicy.make(6, 1, 0.3)}
+    log = logged(world, policies, {"new": 1500, "old": 1500})
+    if mixed:
+        log = log.select(np.random.default_rng(0).permutation(log.sessions))
     together = balanced(log, policies)
-    assert check_log(log).verdict == check_log(together).verdict == "trust"
-    found, wanted = check_log(together).rows, check_log(log).rows
-    # What the policies say comes in single precision, from the simulator or from their scores.
-    assert [row.found for row in found] == pytest.approx([row.found for row in wanted], rel=1e-3)
-    assert check_log(replace(together, propensity_of={})).verdict == "refuse"
+    found = check_log(together)
+    assert found.verdict == ("trust" if mixed else "caution"), str(found)
+    assert {"sessions of new", "reward under old"} <= {row.name for row in found.rows}
     bare = replace(log, propensity=None)
-    fitted = check_log(bare, LoggerMixture.of(log, policies))
-    assert fitted.verdict == "trust" and "policies: the worst one's worst" in [row.name for row in fitted.rows]
-    lower = {**together.propensity_of, "b": (0.8 * together.propensity_of["b"]).astype(np.float32)}
+    assert "sessions of new" in [row.name for row in check_log(bare, LoggerMixture.of(log, policies)).rows]
+    lower = {**together.propensity_of, "old": (0.8 * together.propensity_of["old"]).astype(np.float32)}
     assert check_log(replace(together, propensity_of=lower)).verdict == "refuse"
-    half = own_propensity(replace(bare, propensity_of={"a": together.propensity_of["a"]}))
-    assert half is None
+    # Without what each policy says, the mixture is held against every policy and every period.
+    assert check_log(replace(together, propensity_of={})).verdict == "refuse"
