@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import click
 
 from recil.cli.options import PATH, common, emit, seed
 from recil.cli.progress import Waiting
-from recil.errors import InputError
+from recil.errors import GateError, InputError
+
+WIDTH = 80
+_NO_PROPENSITIES = (
+    "no propensities: to value a policy on this log, a clone of the policy that logged must supply them (recil clone, "
+    "then recil evaluate --behaviour)"
+)
 
 
 @click.group()
@@ -58,14 +65,30 @@ def read(
 @_reading
 @common
 def check(source: Path, form: str, **options: Any) -> None:
-    """Read the log at SOURCE and say what is in it, or everything that is wrong with it.
+    """Read the log at SOURCE and say what is in it, or everything that is wrong with it; and check its propensities.
+
+    Exit code 1: the checks refuse it. A log without propensities passes: a clone has to supply them.
 
     \b
     recil log check my_log.csv
     recil log check my_log.csv --items items.csv --reward bought --format json
     """
-    summary = read(source, **options).summary()
-    emit(form, summary, summary.to_frame())
+    import pandas as pd
+
+    from recil.evaluate.log_checks import check_log
+
+    found = read(source, **options)
+    summary = found.summary()
+    if found.propensity is None:
+        rows = pd.DataFrame([("check propensities", _NO_PROPENSITIES)], columns=["what", "value"])
+        emit(form, "\n".join([str(summary), "", *wrap(_NO_PROPENSITIES, WIDTH)]), pd.concat([summary.to_frame(), rows]))
+        return
+    with Waiting("checking propensities"):
+        checked = check_log(found)
+    rows = pd.DataFrame(checked.lines(), columns=["what", "value"])
+    emit(form, f"{summary}\n\n{checked}", pd.concat([summary.to_frame(), rows]))
+    if checked.verdict == "refuse":
+        raise GateError(f"{source}: refused: {checked.reasons[0]}")
 
 
 @log.command("import")

@@ -38,7 +38,8 @@ def constant_of(places: Places) -> Constant | None:
         return None
     seen = shown > 0
     total_of_all = float((shown[seen] / total[seen]).sum())
-    return Constant(total_of_all, _chance_unseen(total_of_all, int(shown.sum()), places.catalogue, int(seen.sum())))
+    draws = len(np.unique(first.unit))
+    return Constant(total_of_all, _chance_unseen(total_of_all, draws, places.catalogue, int(seen.sum())))
 
 
 def _by_item(places: Places) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,14 +62,19 @@ def _chance_unseen(total: float, draws: int, items: int, seen: int) -> float:
 def causes_of_high(places: Places) -> str:
     """Of items shown more often than propensities say; empty where none is recognised."""
     found = [*_slates(places), *_rounded(places)]
-    return "".join(f"; {cause}" for cause in found[:1])
+    return "".join(f"; {cause}" for cause in found)
 
 
 def causes_of_low(places: Places) -> str:
     """Of items shown less often than propensities say; empty where none is recognised."""
     floor = clipped(places)
     found = [] if floor is None else [f"{floor:.3g} stands at many different items: clipped from below?"]
-    return "".join(f"; {cause}" for cause in [*found, *_rounded(places)][:1])
+    return "".join(f"; {cause}" for cause in [*_rounded(places), *found])
+
+
+def bounded(places: Places) -> bool:
+    """No item is hardly ever shown, for propensities have a floor."""
+    return clipped(places) is not None or any(_rounded(places))
 
 
 def causes(places: Places) -> str:

@@ -65,7 +65,7 @@ class LogCheck:
             return ""
         if self.sees >= 1.0:
             return "this log is too small to tell right propensities from wrong ones"
-        return f"propensities wrong by less than {self.sees:.2g} of themselves could not be seen in this log"
+        return f"propensities wrong by less than {self.sees:.0%} could not be seen in this log"
 
     def __getitem__(self, check: str) -> Check:
         for row in self.rows:
@@ -79,16 +79,22 @@ class LogCheck:
 
         return pd.DataFrame([vars(row) for row in self.rows])
 
+    def lines(self) -> list[tuple[str, str]]:
+        """The checks as (name, value) in words, to stand below a log's summary."""
+        rows = [(f"check {row.name}", f"{row.verdict}: {row.found:.4g}, wanted {row.wanted:.4g}") for row in self.rows]
+        words = [("reason", reason) for reason in self.reasons]
+        return [*rows, ("check verdict", self.verdict), *words, *(("power", word) for word in [self.power] if word)]
+
     def __str__(self) -> str:
         lines = [f"{'check':<34}{'found':>11}{'wanted':>9}{'chance':>10}  verdict"]
         for row in self.rows:
             chance = "-" if np.isnan(row.chance) else f"{row.chance:.2g}"
             lines.append(f"{row.name:<34}{row.found:>11.4g}{row.wanted:>9.4g}{chance:>10}  {row.verdict}")
         lines.append(f"{self.sessions:,} sessions, {self.impressions:,} items shown: {self.verdict}")
-        remarks = list(self.reasons)
-        if self.looked_at < self.sessions:
+        remarks = [*self.reasons, self.power]
+        if 0 < self.looked_at < self.sessions:
             remarks.append(f"propensities were checked on {self.looked_at:,} sessions from all parts of the log")
-        for remark in (*remarks, *([self.power] if self.power else [])):
+        for remark in filter(None, remarks):
             lines += textwrap.wrap(f"- {remark}", WIDTH, subsequent_indent="  ")
         return "\n".join(lines)
 
@@ -140,7 +146,7 @@ def _known(log: SessionLog) -> dict[Any, tuple[Policy | None, LogCheck]]:
     """What was found of this very log; its content is not looked at, which would cost more than the checks."""
     if id(log) not in _KNOWN:
         _KNOWN[id(log)] = {}
-        weakref.finalize(log, _KNOWN.pop, id(log), None)
+        weakref.finalize(log, _KNOWN.pop, id(log), None).atexit = False
     return _KNOWN[id(log)]
 
 
@@ -169,7 +175,7 @@ def _check(
     rows += [*found, *_by_policy(sample, places, asked)]
     if fitted and isinstance(behaviour, WholeCatalogue):
         rows.append(clone_row(clone_ratios(sample, behaviour, groups), asked))
-    return LogCheck(tuple(rows), log.sessions, impressions, sample.sessions, sees)
+    return LogCheck(tuple(rows), log.sessions, impressions, sample.sessions, max(sees, asked.off[0]))
 
 
 _HOPELESS = ("propensities", "propensities out of (0, 1]")

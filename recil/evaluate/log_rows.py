@@ -9,15 +9,27 @@ from math import lcm, nan
 import numpy as np
 from scipy import stats
 
-from recil.evaluate.causes import causes, causes_of_high, causes_of_low, clipped, constant_of
-from recil.evaluate.exposure import Exposure, Places, exposure, groups_of
-from recil.evaluate.misfit import NONE, Misfit, Ratios, drift, misfit, ratios, total_ratios, visible
+from recil.evaluate.causes import bounded, causes, causes_of_high, causes_of_low, constant_of
+from recil.evaluate.exposure import Exposure, Groups, Places, exposure, groups_of
+from recil.evaluate.misfit import (
+    NONE,
+    Misfit,
+    Ratios,
+    drift,
+    low_alike,
+    misfit,
+    ratios,
+    total_ratios,
+    visible,
+)
 from recil.evaluate.verdict import VERDICTS, Verdict
 
 _POWER = 0.8
+# Misfit on the side above 1 counts as seen below this chance; it only tells wrong propensities from items withheld.
+_ABOVE = 0.01
 _LOW = (
-    "too large, or items withheld or hardly ever shown; if the items that could be shown differ by request, give "
-    "their number as context_candidates"
+    "too large, or items are withheld or hardly ever shown (where the items that can be shown differ by request, their "
+    "number goes into context_candidates)"
 )
 
 
@@ -81,33 +93,31 @@ class Asked:
 
 def rows_of(places: Places, asked: Asked) -> tuple[list[Check], float]:
     """The rows, and the smallest error that would be seen."""
-    rows = [] if asked.fitted or asked.candidates else list(_constant(places, asked))
-    rows.append(_sum(places, asked))
-    if places.slates:
-        rows.append(_by_place(places, asked))
     fine, splits = _periods(places, asked)
+    slots = places.rank if places.slates else None
     if asked.candidates:
+        rows = [_sum(places, asked, None)]
+        rows += [] if slots is None else [_by_place(places, slots, asked)]
         found = [total_ratios(places, fine * split // fine_cells(splits), split) for split in splits]
-        rows.append(_period_totals(found, splits, asked, places))
-        halves = found[min(1, len(found) - 1)].error.max()
-        bounds = stats.norm.isf(asked.probability[0] / (2 * sum(splits))) + stats.norm.isf(1 - _POWER)
-        return rows, float(halves * bounds)
+        return [*rows, _period_totals(found, splits, asked, places)], _visible_in_totals(found, asked)
     groups = groups_of(places, asked.groups)
-
-    def name(group: int) -> str:
-        if groups.single:
-            return f"item {asked.names[group]}"
-        return f"group {group + 1} of {groups.sizes.shape[1]} of items, the most shown first,"
-
     cells = exposure(places, groups, fine, fine_cells(splits))
-    rows += _by_group(places, cells.merged(1), asked, name)
-    if places.slates:
-        slots = exposure(places, groups, places.rank, int(places.rank.max()) + 1)
+    whole = cells.merged(1)
+    rows = [] if asked.fitted else list(_constant(places, asked))
+    rows += [_sum(places, asked, whole), *_by_group(places, whole, asked, _naming(groups, asked))]
+    if slots is not None:
+        rows.append(_by_place(places, slots, asked))
+        found_there = misfit(exposure(places, groups, slots, int(slots.max()) + 1)).corrected(asked.tests)
         words = "propensities do not fit the places of slates: those of other places?"
-        rows.append(_joint("places: all groups", misfit(slots).corrected(asked.tests), asked, words))
-    rows += _by_period(places, cells, splits, asked, name)
-    tests = max(len(splits) - 1, 1) * asked.tests
-    return rows, visible(cells, asked.probability[0] / tests, _POWER)
+        rows.append(_joint("places: all groups", found_there, asked, lambda low: f"{words} {_LOW}" if low else words))
+    rows += _by_period(places, cells, splits, asked, _naming(groups, asked))
+    return rows, visible(cells, asked.probability[0] / (max(len(splits) - 1, 1) * asked.tests), _POWER)
+
+
+def _naming(groups: Groups, asked: Asked) -> Callable[[int], str]:
+    if groups.single:
+        return lambda group: f"item {asked.names[group]}"
+    return lambda group: f"group {group + 1} of {groups.sizes.shape[1]} of items, the most shown first,"
 
 
 def fine_cells(splits: Sequence[int]) -> int:
@@ -128,41 +138,52 @@ def _constant(places: Places, asked: Asked) -> Iterator[Check]:
     found = constant_of(places)
     if found is None:
         return
-    far = abs(found.total - 1.0)
+    far, chance = abs(found.total - 1.0), min(1.0, found.chance * asked.tests)
+    # Where nothing is missing there is no chance to speak of.
     bounds = zip(asked.off, asked.probability, strict=True)
-    grade = sum(far > off and found.chance * asked.tests < probability for off, probability in bounds)
+    grade = sum(far > off and chance < probability for off, probability in bounds)
     reason = f"an item's propensity is always the same, and those of all items shown add up to {found.total:.3g}"
-    reason += f": {_LOW}{causes_of_low(places)}" if found.total > 1 else f": too small{causes_of_high(places)}"
-    yield graded("sum of constant propensities", found.total, 1.0, grade, reason, found.chance)
+    why = _why(1.0 / found.total, grade, places)
+    yield graded("sum of constant propensities", found.total, 1.0, grade, reason + why, chance if grade else nan)
 
 
-def _sum(places: Places, asked: Asked) -> Check:
+def _sum(places: Places, asked: Asked, whole: Exposure | None) -> Check:
     found = total_ratios(places, np.zeros(len(places.item), dtype=np.int64), 1)
     ratio, chance = float(found.ratio[0]), float(found.chance(asked.tests)[0])
     sum_of_all = 1.0 / ratio if ratio > 0 else float("inf")
     grade = _off(ratio, chance, asked)
+    certain = ratio < 1 and not asked.fitted and _off(ratio, chance, asked, both=True) == 2
+    if certain and _low_without(places, found, asked):
+        # Nothing is hardly ever shown: the propensities are wrong, or not all items could be shown.
+        alike = whole is not None and low_alike(whole, asked.probability[1])
+        grade = 2 if alike or bounded(places) else grade
     reason = f"propensities add up to {sum_of_all:.3g} over the catalogue (mean weight of a uniform target {ratio:.3g})"
-    if grade and ratio < 1:
-        # With a floor no item is hardly ever shown, so that nothing but the propensities can be wrong.
-        bound = not asked.fitted and chance < asked.probability[1] and clipped(places) is not None
-        grade = 2 if bound and 1 - ratio > asked.off[1] else grade
     return graded("sum of propensities", sum_of_all, 1.0, grade, reason + _why(ratio, grade, places), chance)
 
 
-def _by_place(places: Places, asked: Asked) -> Check:
-    found = total_ratios(places, places.rank, int(places.rank.max()) + 1)
+def _low_without(places: Places, found: Ratios, asked: Asked) -> bool:
+    """Whether the sum is low beyond doubt where items that are never shown are left out."""
+    share = np.count_nonzero(np.bincount(places.item)) / places.catalogue
+    left = Ratios(found.ratio / share, found.error / share, (found.ratio - share) / found.error)
+    return float(left.ratio[0]) < 1 and _off(float(left.ratio[0]), float(left.chance(asked.tests)[0]), asked, True) == 2
+
+
+def _by_place(places: Places, slots: np.ndarray, asked: Asked) -> Check:
+    found = total_ratios(places, slots, int(slots.max()) + 1)
     return _worst(
-        "places: worst place's ratio", found, asked, places, lambda place: f"place {place + 1} of slates was filled"
+        "places: worst place's ratio", found, asked, places, lambda slot: f"place {slot + 1} of slates was filled"
     )
 
 
 def _by_group(places: Places, whole: Exposure, asked: Asked, name: Callable[[int], str]) -> list[Check]:
-    words = "propensities do not fit how often the items are shown"
+    def words(low: bool) -> str:
+        why = f": {_LOW}{causes_of_low(places)}" if low else causes(places)
+        return f"propensities do not fit how often the items are shown{why}"
+
+    worst = "calibration: worst group's ratio"
     return [
-        _worst(
-            "calibration: worst group's ratio", ratios(whole), asked, places, lambda place: f"{name(place)} was shown"
-        ),
-        _joint("calibration: all groups", misfit(whole).corrected(asked.tests), asked, words + causes(places)),
+        _worst(worst, ratios(whole), asked, places, lambda place: f"{name(place)} was shown"),
+        _joint("calibration: all groups", misfit(whole).corrected(asked.tests), asked, words),
     ]
 
 
@@ -174,17 +195,26 @@ def _by_period(
     def words(place: int) -> str:
         return f"in period {place // width + 1} of {last} {name(place % width)} was shown"
 
-    later = [split for split in splits if split > 1]
-    found = [drift(cells.merged(split)) for split in later] or [NONE]
+    found = [drift(cells.merged(split)) for split in splits if split > 1] or [NONE]
     worst = min(found, key=lambda one: one.chance).corrected(len(found) * asked.tests)
     reason = "what is shown changes in time, and the propensities do not follow: several policies, and their average?"
+    withheld = "some items are withheld or hardly ever shown for a part of the time, and the propensities do not say so"
     return [
         _worst("sample ratio: worst period's", ratios(cells.merged(last)), asked, places, words),
-        _joint("drift: all groups", worst, asked, reason),
+        _joint("drift: all groups", worst, asked, lambda low: withheld if low else reason),
     ]
 
 
+def _visible_in_totals(found: Sequence[Ratios], asked: Asked) -> float:
+    """In halves of the log, where it has more than one session."""
+    tests = 2 * asked.tests * sum(one.ratio.size for one in found)
+    bounds = stats.norm.isf(asked.probability[0] / tests) + stats.norm.isf(1.0 - _POWER)
+    return float(bounds * found[min(1, len(found) - 1)].error.max())
+
+
 def _period_totals(found: Sequence[Ratios], splits: Sequence[int], asked: Asked, places: Places) -> Check:
+    """By periods of each split; of the log as a whole only where it is but one session."""
+    found, splits = list(found)[1:] or found, list(splits)[1:] or splits
     where = [f"in period {period + 1} of {split} items were shown" for split in splits for period in range(split)]
     every = Ratios(*(np.concatenate([getattr(one, part) for one in found]) for part in ("ratio", "error", "errors")))
     return _worst("sample ratio: worst period's", every, asked, places, where.__getitem__)
@@ -216,12 +246,15 @@ def _why(ratio: float, grade: int, places: Places) -> str:
     return f": too small{causes_of_high(places)}" if ratio > 1 else f": {_LOW}{causes_of_low(places)}"
 
 
-def _joint(name: str, found: Misfit, asked: Asked, reason: str) -> Check:
+def _joint(name: str, found: Misfit, asked: Asked, words: Callable[[bool], str]) -> Check:
     """Refused where there is misfit above 1 too, which items hardly ever shown cannot bring."""
-    chances = ((found.chance,), (found.chance, found.above * asked.probability[1] / asked.probability[0]))
-    bounds = zip(asked.off, asked.probability, chances, strict=True)
-    grade = sum(found.size > off and max(all_) < probability for off, probability, all_ in bounds)
-    return graded(name, found.size, 0.0, grade, f"{reason} (off by {found.size:.0%} in the mean)", found.chance)
+    grade = sum(
+        found.size > off and found.chance < bound for off, bound in zip(asked.off, asked.probability, strict=True)
+    )
+    grade = min(grade, 1) if found.above > _ABOVE else grade
+    off = f"off by {min(found.size, 9.99):.0%} in the mean: "
+    reason = off + words(found.above > _ABOVE) if grade else ""
+    return graded(name, found.size, 0.0, grade, reason, found.chance)
 
 
 def _off(ratio: float, chance: float, asked: Asked, both: bool = False) -> int:

@@ -20,6 +20,7 @@ from recil.logs.session_log import SessionLog
 
 # Propensities are in single precision.
 _ROUNDING = 1e-5
+_FEWEST_A_CELL = 5
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Ratios:
 def ratios(seen: Exposure) -> Ratios:
     """By cell and group, [C, G]."""
     found, expected = seen.found, seen.expected
-    own = seen.squares - found**2 / np.maximum(seen.places, 1.0)[:, None]
+    mean = expected / np.maximum(seen.places, 1.0)[:, None]
+    own = seen.squares - 2.0 * mean * found + mean * expected
     missing = np.maximum(_over(expected, found) - 1.0, 0.0) * seen.squares
     # A period that happens to hold no rare item varies as the whole log does.
     whole = _over(seen.squares.sum(0), found.sum(0)) - _over(found.sum(0), seen.places.sum())
@@ -49,11 +51,11 @@ def ratios(seen: Exposure) -> Ratios:
 def total_ratios(places: Places, cell: np.ndarray, cells: int) -> Ratios:
     """The same of all items together by cell, [C]."""
     found, expected, squares = _totals(places, cell, cells)
-    ratio = _over(found.sum(), expected.sum())
-    apart = places.inverse - ratio * places.could
-    own = np.bincount(cell, apart**2, minlength=cells)
+    own = np.bincount(cell, (places.inverse - places.could) ** 2, minlength=cells)
     missing = np.maximum(_over(expected, found) - 1.0, 0.0) * squares
-    variance = _together(places, apart) * np.maximum(own + missing, own.sum() * expected / expected.sum())
+    variance = _together(places, float(_over(found.sum(), expected.sum()))) * np.maximum(
+        own + missing, own.sum() * expected / expected.sum()
+    )
     return _ratios(found, expected, variance, squares, np.array(len(places.item) >= FEWEST_SHOWN))
 
 
@@ -62,10 +64,11 @@ def _totals(places: Places, cell: np.ndarray, cells: int) -> list[np.ndarray]:
     return [np.bincount(cell, weight, minlength=cells) for weight in weights]
 
 
-def _together(places: Places, apart: np.ndarray) -> float:
+def _together(places: Places, ratio: float) -> float:
     """By how much more than single places units vary, at least 1."""
     if places.alone:
         return 1.0
+    apart = places.inverse - ratio * places.could
     by_unit = np.bincount(places.unit, apart)
     return max(1.0, float(_over(by_unit @ by_unit, apart @ apart)))
 
@@ -124,31 +127,21 @@ def misfit(seen: Exposure) -> Misfit:
     Covariances of groups are those of a draw of one item: with each sum divided by the root of its squares they are the
     identity less a projection, which costs `lost` degrees of freedom in each cell.
     """
-    if not seen.seen.any():
-        return NONE
     part = _part(seen)
-    variance = part.inflated * np.maximum(
-        part.squares, part.expected * _over(part.squares.sum(0), np.minimum(part.found, part.expected).sum(0))
-    )
-    scaled = _scaled(part.found - part.expected, part.expected, variance)
-    return _misfit(scaled, part.expected, variance, scaled.size - _lost(part) * len(scaled))
+    return _misfit(part, part.expected, part.squares, (part.found.shape[1] - _lost(part)) * len(part.places))
 
 
 def drift(seen: Exposure) -> Misfit:
     """Of cells against each other: what groups are shown more or less often than they should be is left aside."""
-    cells = len(seen.places)
-    if cells == 1 or not seen.seen.any():
-        return NONE
-    part = _part(seen)
+    part, others = _part(seen), len(seen.places) - 1
     share = _over(part.expected, part.expected.sum(0))
-    variance = part.inflated * np.maximum(part.squares, share * part.squares.sum(0))
-    scaled = _scaled(part.found - share * part.found.sum(0), part.expected, variance)
-    found = _misfit(scaled, part.expected, variance, (scaled.shape[1] - _lost(part)) * (cells - 1))
+    found = _misfit(part, share * part.found.sum(0), 0.0, (part.found.shape[1] - _lost(part)) * others)
     return Misfit(found.size, found.chance, misfit(seen).above)
 
 
 def _part(seen: Exposure) -> Exposure:
-    kept = seen.seen
+    """The groups that can be looked at: shown five times a cell at the least."""
+    kept = seen.seen & (seen.shown.sum(0) >= _FEWEST_A_CELL * len(seen.places))
     by_cell = (seen.found[:, kept], seen.expected[:, kept], seen.squares[:, kept], seen.shown[:, kept])
     return Exposure(*by_cell, seen.places, seen.inflated[kept])
 
@@ -158,17 +151,26 @@ def _lost(part: Exposure) -> float:
     return float(min(1.0, of_group.sum() / part.places.sum()))
 
 
-def _scaled(difference: np.ndarray, expected: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    scaled = difference / np.sqrt(np.maximum(variance, 1e-300))
-    return np.where(np.abs(difference) > _ROUNDING * expected, scaled, 0.0)
+def _misfit(part: Exposure, wanted: np.ndarray, least: np.ndarray | float, degrees: float) -> Misfit:
+    """Of found [C, G] against what is wanted; least: what its variance is at the least, [C, G].
 
-
-def _misfit(scaled: np.ndarray, expected: np.ndarray, variance: np.ndarray, degrees: float) -> Misfit:
-    degrees = max(degrees, 1.0)
-    total, high = float(np.square(scaled).sum()), float(np.square(np.maximum(scaled, 0.0)).sum())
-    information = float(_over(expected**2, variance).sum())
-    size = np.sqrt(max(total - degrees, 0.0) / max(information, 1e-300))
-    return Misfit(float(size), float(stats.chi2.sf(total, degrees)), _half_sided(high, scaled.size))
+    A cell's weights vary as its own do, or as those of the whole log, where these vary more.
+    """
+    if not wanted.size or degrees < 1e-3:
+        return NONE
+    weight = np.maximum(_over(part.squares, part.found), _over(part.squares.sum(0), part.found.sum(0)))
+    variance = part.inflated * np.maximum(weight * wanted, least)
+    difference = part.found - wanted
+    difference = np.where(np.abs(difference) > _ROUNDING * wanted, difference, 0.0)
+    scaled = _over(difference**2, variance)
+    high = np.where(difference > 0, _over(difference**2, np.maximum(variance, part.inflated * part.squares)), 0.0)
+    information = _over(wanted**2, variance)
+    # Where few are expected in a cell, squares vary more than those of normal numbers: by one over that number.
+    spread = 2.0 * degrees + float(_over(1.0, information).sum())
+    total = float(scaled.sum())
+    chance = float(stats.gamma.sf(total, degrees**2 / spread, scale=spread / degrees))
+    size = float(np.sqrt(max(total - degrees, 0.0) / max(float(information.sum()), 1e-300)))
+    return Misfit(size, chance, _half_sided(float(high.sum()), scaled.size))
 
 
 def _half_sided(high: float, cells: int) -> float:
@@ -186,9 +188,8 @@ def visible(seen: Exposure, probability: float, power: float = 0.8) -> float:
     """
     if not seen.seen.any():
         return float("inf")
-    part = _part(seen)
-    degrees = max(part.found.shape[1] - _lost(part), 1.0)
-    whole = part.merged(1)
+    whole = _part(seen.merged(1))
+    degrees = max(whole.found.shape[1] - _lost(whole), 1.0)
     information = float(_over(whole.expected**2, whole.inflated * whole.squares).sum())
     return float(np.sqrt(_noncentrality(round(degrees, 3), probability, power) / max(information, 1e-300)))
 
@@ -201,3 +202,21 @@ def _noncentrality(degrees: float, probability: float, power: float) -> float:
 
 def _over(one: np.ndarray | float, other: np.ndarray | float) -> np.ndarray:
     return np.divide(one, np.maximum(other, 1e-300))
+
+
+def low_alike(whole: Exposure, probability: float) -> bool:
+    """All groups are shown too rarely by one factor, those whose ratios are known best no less than the others.
+
+    What is hardly ever shown is missing from some items, where weights vary most: that is no one factor.
+    """
+    part = _part(whole)
+    found, expected, squares = part.found[0], part.expected[0], part.inflated * part.squares[0]
+    if len(found) < 4:
+        return False
+    information = _over(expected**2, squares)
+    ratio = float((information * _over(found, expected)).sum() / information.sum())
+    scaled = _over((found - ratio * expected) ** 2, ratio * expected * _over(squares, found))
+    best = np.argsort(-information, kind="stable")[: (len(found) + 1) // 2]
+    missing = (expected - found)[best].sum() / np.sqrt(_over(squares, found)[best] @ expected[best])
+    alike = stats.chi2.sf(float(scaled.sum()), len(found) - 1) > 0.05
+    return bool(alike and stats.norm.sf(missing) < probability)

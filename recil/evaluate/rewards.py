@@ -34,7 +34,7 @@ class Rewards:
     longest       most steps of a session
     gap_low, gap_high  how far the declared range goes beyond what ten sessions reach, on either side, where rewards may
                   be negative: without, the interval itself counts with one more reward of the largest size
-    tail_index    of the sizes of session rewards (Hill 1975, the top √n); its lower 95% limit, inf for a bounded tail
+    tail_index    of the sizes of slates' rewards (Hill 1975, the top √n); its lower 95% limit, inf for a bounded tail
     flat          no reward is more than three times as large as the mean of those that are not 0
     """
 
@@ -79,6 +79,7 @@ def rewards_of(log: SessionLog, gamma: float = 1.0, declared: tuple[float, float
     for _, run in stretches(log, _MOST_STEPS):
         reward = run.reward.sum(1, dtype=np.float64) if run.slate_size > 1 else run.reward[:, 0].astype(np.float64)
         slates.add(reward)
+        sizes += float(np.abs(reward).sum())
         if longest > 1:
             step = np.arange(len(reward)) - np.repeat(run.offsets[:-1], run.lengths)
             reward = reward * discount[step]
@@ -87,10 +88,9 @@ def rewards_of(log: SessionLog, gamma: float = 1.0, declared: tuple[float, float
         else:
             sums += reward.sum()
         sessions.add(reward)
-        sizes += float(np.abs(reward).sum())
     low, high = _range(slates, declared)
-    size = sizes / max(sessions.nonzero, 1)
-    largest = max(abs(low), abs(high)) if not sessions.nonzero else 0.0
+    size = sizes / max(slates.nonzero, 1)
+    largest = max(abs(low), abs(high)) if not slates.nonzero else 0.0
     ends = (discount.sum() * low, discount.sum() * high) if declared else (sessions.low, sessions.high)
     return Rewards(
         low=low,
@@ -102,8 +102,8 @@ def rewards_of(log: SessionLog, gamma: float = 1.0, declared: tuple[float, float
         longest=longest,
         gap_low=max(0.0, slates.known_low - low) if declared and low < 0 else 0.0,
         gap_high=max(0.0, high - slates.known_high) if declared and low < 0 else 0.0,
-        tail_index=sessions.tail_index,
-        flat=max(abs(sessions.low), abs(sessions.high), abs(low), abs(high)) <= max(_FLAT * size, largest),
+        tail_index=slates.tail_index,
+        flat=max(abs(low), abs(high)) <= max(_FLAT * size, largest),
     )
 
 
