@@ -34,7 +34,7 @@ def check_loggers(log: SessionLog, *, cluster: str | None = None, limits: LogLim
     for part in logger_parts(log):
         expected[:, part.sessions] = part.log_posterior[..., -1].exp().numpy()
     rows = tuple(_checks(log, names, expected, cluster, limits or LogLimits()))
-    return LogCheck(rows, log.sessions, log.impressions)
+    return LogCheck(rows, log.sessions, log.impressions, log.sessions)
 
 
 def _checks(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from recil.errors import InputError
-from recil.evaluate.bootstrap import check_confidence, corrected_interval
+from recil.evaluate.bootstrap import check_confidence
 from recil.evaluate.compare import compare
-from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates, Interval
+from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates, Interval, interval_of
 from recil.evaluate.estimators import Estimator, find_all
 from recil.evaluate.loggers import balanced_where_known
 from recil.evaluate.on_log import evaluate
@@ -140,27 +140,20 @@ def _apart(one: Estimate, rest: Estimate | None, confidence: float, segments: in
         return None
     each = confidence_of_each(confidence, segments)
     # Two segments have one difference, whichever is named first.
-    return difference(one, rest, confidence if segments == 2 else each, each)
+    return difference(one, rest, confidence if segments == 2 else each)
 
 
-def difference(one: Estimate, other: Estimate, confidence: float, of_estimates: float) -> Interval:
+def difference(one: Estimate, other: Estimate, confidence: float) -> Interval:
     """The first minus the second, both of one run of replicates: what they share by session or user is paired.
 
-    confidence: of the difference; of_estimates: of both estimates' intervals. What these hold beyond their replicates,
-    for propensities that are fitted or bias that is priced, counts on the side where it makes the difference uncertain.
+    What their intervals hold beyond their replicates, for fitted propensities or bias that is priced, counts on the
+    side where it makes the difference uncertain.
     """
     values = _with_replicates(one) - _with_replicates(other)
-    low, high = corrected_interval(float(values[0]), values[1:], confidence)
-    below, above = _beyond(one, of_estimates)
-    below_other, above_other = _beyond(other, of_estimates)
-    return Interval(float(values[0]), low - below - above_other, high + above + below_other)
+    # Models of the propensities err in both segments, and may do so in opposite directions.
+    between = one.diagnostics.between_fits + other.diagnostics.between_fits
+    return interval_of(values, confidence, one.margins.minus(other.margins), between, max(one.models, other.models))
 
 
 def _with_replicates(estimate: Estimate) -> Tensor:
     return torch.cat([estimate.replicates.new_tensor([estimate.raw.value]), estimate.replicates])
-
-
-def _beyond(estimate: Estimate, confidence: float) -> tuple[float, float]:
-    """How far its interval reaches below and above that of its replicates."""
-    low, high = corrected_interval(estimate.raw.value, estimate.replicates, confidence)
-    return max(0.0, low - estimate.raw.low), max(0.0, estimate.raw.high - high)
