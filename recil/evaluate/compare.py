@@ -18,6 +18,7 @@ from recil.evaluate.estimators import Estimator, find, find_all
 from recil.evaluate.facts import LogFacts
 from recil.evaluate.facts_of_log import facts_of
 from recil.evaluate.intervals import student_interval
+from recil.evaluate.loggers import balanced_where_known
 from recil.evaluate.on_log import estimates_of
 from recil.evaluate.pass_over import PassConfig, check, pass_over
 from recil.evaluate.propensities import behaviours_of, over_behaviours
@@ -76,6 +77,7 @@ def compare(
             state=state,
             category=category,
         )
+        source = balanced_where_known(source)
         behaviours = behaviours_of(behaviour, source)
         check(policies, source, behaviours[0])
         facts = facts_of(source, behaviours[0], gamma=gamma, cluster=cluster, reward_range=reward_range)

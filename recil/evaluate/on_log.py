@@ -15,6 +15,7 @@ from recil.evaluate.estimates import Estimate, Estimates, interval_of
 from recil.evaluate.estimators import Estimator, find, find_all
 from recil.evaluate.facts import LogFacts
 from recil.evaluate.facts_of_log import facts_of
+from recil.evaluate.loggers import balanced_where_known
 from recil.evaluate.margins import Margins
 from recil.evaluate.pass_over import PassConfig, Passed, check, pass_over
 from recil.evaluate.propensities import behaviours_of, over_behaviours, propensity_calibration
@@ -81,6 +82,7 @@ def evaluate(
         state=state,
         category=category,
     )
+    log = balanced_where_known(log)
     behaviours = behaviours_of(behaviour, log)
     check({"policy": policy}, log, behaviours[0])
     facts = facts_of(log, behaviours[0], gamma=gamma, cluster=cluster, reward_range=reward_range)

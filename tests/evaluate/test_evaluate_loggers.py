@@ -12,7 +12,7 @@ from sums_of_sessions import expectation
 from tiny_worlds import MoodyWorld, RecallPolicy
 
 from recil.errors import InputError
-from recil.evaluate import check_log, evaluate, simulate
+from recil.evaluate import check_log, compare, evaluate, simulate
 from recil.evaluate.estimators import ESTIMATORS
 from recil.evaluate.log_rows import Asked, Check, LogLimits
 from recil.evaluate.logger_checks import logger_rows
@@ -370,3 +370,14 @@ def test_a_log_is_checked_against_who_served_at_the_time(mixed) -> None:
     assert check_log(replace(together, propensity_of=lower)).verdict == "refuse"
     # Without what each policy says, the mixture is held against every policy and every period.
     assert check_log(replace(together, propensity_of={})).verdict == "refuse"
+
+
+def test_evaluate_and_compare_balance_by_themselves_where_all_loggers_are_known() -> None:
+    """The same as on the balanced log, and other than with each row's own propensity."""
+    log, policies = several({"a": 60, "b": 60})
+    target, whole = RecallPolicy.make(5, 7), balanced(log, policies)
+    known, own = replace(whole, propensity=log.propensity), replace(log, propensity_of={})
+    found = [evaluate(target, one, estimators=("ips",), replicates=50)["ips"].raw for one in (known, whole, own)]
+    assert found[0] == found[1] != found[2]
+    tables = [compare({"t": target}, one, estimator="ips", replicates=50)["t"].raw for one in (known, whole, own)]
+    assert tables[0] == tables[1] != tables[2]
