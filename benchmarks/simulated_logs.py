@@ -22,9 +22,13 @@ from torch import Tensor
 
 from recil.evaluate.arrays import SessionArrays
 from recil.evaluate.bootstrap import poisson_counts
-from recil.evaluate.pass_over import Unseen
+from recil.evaluate.facts import LogFacts
+from recil.evaluate.influence import Influence, influences
+from recil.evaluate.pass_over import Passed
+from recil.evaluate.rewards import Rewards
 from recil.evaluate.spread import Spread, relative
 from recil.evaluate.sums import SessionSums, log_contributions
+from recil.evaluate.support import Showings, Support
 from recil.random import Streams
 
 _AT_ONCE = 2_000_000
@@ -123,8 +127,8 @@ SETTINGS = (
 )
 
 
-def replications(setting: Setting, logs: int, replicates: int, seed: int = 0) -> Iterator[tuple[SessionSums, Unseen]]:
-    """The sums of one log after another, as a pass over it would leave them."""
+def replications(setting: Setting, logs: int, replicates: int, seed: int = 0) -> Iterator[tuple[Passed, LogFacts]]:
+    """What a pass over one log after another would leave."""
     world, draw = setting.world(), Streams(seed).numpy("coverage", sum(setting.name.encode()))
     if setting.horizon == 1:
         yield from _counted_logs(world, setting.sessions, logs, replicates, draw)
@@ -136,12 +140,14 @@ def replications(setting: Setting, logs: int, replicates: int, seed: int = 0) ->
         sessions = _Sessions.drawn(world, few * setting.sessions, draw)
         for place in range(few):
             part = sessions.take(slice(place * setting.sessions, (place + 1) * setting.sessions))
-            yield SessionSums.of(part.arrays(world), counts), part.unseen(world)
+            rewards = part.rewards()
+            sums = SessionSums.of(part.arrays(world), counts, mean=rewards.mean)
+            yield Passed(sums, part.support(world)), LogFacts(setting.sessions, setting.sessions, rewards=rewards)
 
 
 def _counted_logs(
     world: World, sessions: int, logs: int, replicates: int, draw: np.random.Generator
-) -> Iterator[tuple[SessionSums, Unseen]]:
+) -> Iterator[tuple[Passed, LogFacts]]:
     """Logs of one-step sessions by the number of each kind of session."""
     mood, item, clicked = (part.ravel() for part in np.indices((*world.click.shape, 2)))
     rate = world.click[mood, item]
@@ -152,14 +158,17 @@ def _counted_logs(
         there = np.flatnonzero(number)
         some = kinds.take(there)
         counts = np.concatenate([number[None, there], draw.poisson(number[there], (replicates, len(there)))])
-        yield counted_sums(some.arrays(world), torch.from_numpy(counts).double()), some.unseen(world)
+        rewards = some.rewards(number[there])
+        sums = counted_sums(some.arrays(world), torch.from_numpy(counts).double(), rewards.mean)
+        yield Passed(sums, some.support(world, number[there])), LogFacts(sessions, sessions, rewards=rewards)
 
 
-def counted_sums(arrays: SessionArrays, counts: Tensor) -> SessionSums:
+def counted_sums(arrays: SessionArrays, counts: Tensor, mean: Tensor) -> SessionSums:
     """Sums where row 0 of counts [R+1, B] says how many sessions there are of each kind."""
     number = counts[0]
     return replace(
-        SessionSums.of(arrays, counts),
+        SessionSums.of(arrays, counts, mean=mean),
+        influence=_counted_influence(arrays, number, mean),
         weights=_counted_spread(arrays.log_weight, number),
         contributions=_counted_spread(log_contributions(arrays), number),
         alive=number @ arrays.happened.double(),
@@ -171,6 +180,13 @@ def _counted_spread(logs: Tensor, number: Tensor) -> Spread:
     scale = logs.amax(0)
     scaled = relative(logs, scale)
     return Spread(scale, number @ scaled, number @ scaled.square())
+
+
+def _counted_influence(arrays: SessionArrays, number: Tensor, mean: Tensor) -> Influence:
+    values, scale = influences(arrays, mean)
+    largest = values.abs().amax(0)
+    sizes = values.abs() / largest.clamp(min=1e-300)
+    return Influence(scale + largest.log(), number @ sizes.square(), number @ sizes**3)
 
 
 @dataclass(frozen=True)
@@ -218,8 +234,26 @@ class _Sessions:
             expected=torch.from_numpy(np.where(self.happened, v[step, self.mood], 0.0)),
         )
 
-    def unseen(self, world: World) -> Unseen:
+    def rewards(self, number: np.ndarray | None = None) -> Rewards:
+        """number [B]: how many sessions there are of each kind, one when None."""
+        number = np.ones(len(self.clicked)) if number is None else number
+        clicked = np.where(self.happened, self.clicked, 0)
+        return Rewards(
+            high=float(clicked.max()),
+            session_high=float(clicked.sum(1).max()),
+            mean=torch.from_numpy(number @ clicked / number.sum()),
+            longest=clicked.shape[1],
+        )
+
+    def support(self, world: World, number: np.ndarray | None = None) -> Support:
         """By the target's probabilities where the sessions went, in millionths."""
-        seen = np.isin(np.arange(world.target.shape[1]), self.item[self.happened])
-        share = (world.target * ~seen).sum(1)[self.mood[self.happened]].mean()
-        return Unseen(1_000_000, round(1_000_000 * float(share)))
+        number = np.ones(len(self.item)) if number is None else number
+        often = np.broadcast_to(number[:, None], self.item.shape)[self.happened]
+        mood, item = self.mood[self.happened], self.item[self.happened]
+        size = world.target.shape[1]
+        count = np.bincount(item, often, minlength=size)
+        inverse = np.bincount(item, often / world.logging[mood, item], minlength=size)
+        expected = np.where(count > 0, often.sum() * count / np.maximum(inverse, 1e-300), 0.0)
+        drawn = np.bincount(mood, often, minlength=len(world.target)) @ world.target
+        hidden = Showings(count, expected, int(often.sum())).unseen(drawn)
+        return Support(1_000_000, round(1_000_000 * float(drawn[hidden].sum() / drawn.sum())))

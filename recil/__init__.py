@@ -42,6 +42,8 @@ _HOMES = {
     "compare": "recil.evaluate.compare",
     "Comparison": "recil.evaluate.compare",
     "rank": "recil.evaluate.compare",
+    "plan": "recil.evaluate.plan",
+    "Plan": "recil.evaluate.planned",
     "transfer": "recil.evaluate.transfer",
     "Transfer": "recil.evaluate.transfer",
     "Warrant": "recil.policies.environment",
@@ -91,6 +93,8 @@ if TYPE_CHECKING:
     from recil.evaluate.estimators import estimators_frame as estimators_frame
     from recil.evaluate.log_checks import check_log as check_log
     from recil.evaluate.on_log import evaluate as evaluate
+    from recil.evaluate.plan import plan as plan
+    from recil.evaluate.planned import Plan as Plan
     from recil.evaluate.simulate import SimulatedValue as SimulatedValue
     from recil.evaluate.simulate import simulate as simulate
     from recil.evaluate.simulate import simulated_value as simulated_value

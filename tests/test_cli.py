@@ -21,6 +21,7 @@ from store_template import MLFLOW_WARNINGS, fresh_store
 from recil.cli import main
 from recil.cli.progress import ProgressBar, progress_line
 from recil.experiment import plan
+from recil.logs.read import read_log
 
 pytestmark = MLFLOW_WARNINGS
 SHORT = FILE[: FILE.index("[truth]")] + '[[methods]]\nname = "random"\nkind = "uniform"\n'
@@ -157,6 +158,26 @@ def test_logs_are_generated_checked_imported_and_split(recil, tmp_path):
     assert recil("log", "split", "made", "same", "same")[0] == 2
 
 
+def test_a_split_keeps_users_whole_or_says_how_many_it_divides(recil, tmp_path):
+    rows = [f"{session},0,x,1,{session // 4},{session}" for session in range(80)]
+    (tmp_path / "own.csv").write_text("\n".join(["session_id,step,item_id,click,user_id,timestamp", *rows]) + "\n")
+
+    def divided(*options):
+        code, out, err = recil("log", "split", "own.csv", "train", "test", *options)
+        assert (code, err) == (0, "")
+        sides = [set(read_log(side).user_ids) for side in ("train", "test")]
+        return len(set.intersection(*sides)), out
+
+    for options in (("--by", "session"), ("--by", "user")):
+        both, out = divided(*options)
+        assert both == 0 and "users" not in out
+    for options in (("--by", "session", "--cluster", "session"), ("--by", "time", "--at", "42")):
+        both, out = divided(*options)
+        assert both > 0 and f"users on both sides of the split: {both}\n" in out
+    code, out, _ = recil("log", "check", "train")
+    assert code == 0 and f"users on both sides of the split: {both}" in out
+
+
 def test_a_saved_policy_is_evaluated_and_a_gate_can_fail(recil, policy, tmp_path):
     folder, log = policy
     code, out, _ = recil("evaluate", folder, log, "--replicates", 50, "--estimators", "logged,snips")
@@ -167,6 +188,28 @@ def test_a_saved_policy_is_evaluated_and_a_gate_can_fail(recil, policy, tmp_path
     assert code == 1 and "ips" in out and "trust was required" in err
     assert recil("evaluate", folder, log, "--estimators", "no_such")[0] == 2
     assert recil("evaluate", tmp_path / "none", log)[0] == 2
+
+
+def test_a_plan_is_made_for_a_saved_policy(recil, policy, tmp_path):
+    folder, log = policy
+    short = ("--replicates", 20, "--explore", 0.1, "--explore", 0.3, "--sessions", 5000)
+    code, out, _ = recil("plan", log, folder, *short)
+    assert code == 0 and "5,000" in out and "10%" in out and "Today:" in out
+    assert max(map(len, out.splitlines())) <= 80
+    code, out, _ = recil("plan", log, folder, *short, "--format", "json", "--estimator", "snips")
+    assert code == 0
+    rows = json.loads(out)
+    assert [(row["sessions"], row["explore"]) for row in rows] == [(5000, 0.1), (5000, 0.3)]
+    assert 0 < rows[1]["half_width"] < rows[0]["half_width"]
+    code, wider, _ = recil(
+        "plan", log, folder, *short, "--format", "csv", "--estimator", "snips", "--reward-range", -9, 9
+    )
+    assert code == 0
+    assert float(next(csv.DictReader(io.StringIO(wider)))["half_width"]) > rows[0]["half_width"]
+    code, out, err = recil("plan", log, folder, "--explore", 1)
+    assert (code, out) == (2, "") and "shares from 0 to below 1" in err
+    assert recil("plan", log, folder, "--estimator", "fqe")[0] == 2
+    assert recil("plan", tmp_path / "none", folder)[0] == 2
 
 
 def test_a_saved_policy_is_simulated_and_its_log_kept(recil, policy, tmp_path):

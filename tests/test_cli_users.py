@@ -144,6 +144,21 @@ def test_the_transfer_of_a_fit_is_that_of_its_two_parts(place, log, recil, tmp_p
     assert float(rows[2]["log_loss"]) == pytest.approx(found.simulated.log_loss)
 
 
+def test_users_who_are_named_are_what_counts_unless_told(log, recil, tmp_path) -> None:
+    named = replace(log, user_ids=np.arange(log.sessions) // 20)
+    named.save(tmp_path / "named")
+    for cluster, more in (("user", ()), ("session", ("--cluster", "session"))):
+        _, held_out = named.split(by="session", test=0.2, seed=0, cluster=cluster)
+        recil("users", "fit", tmp_path / "named", "--out", tmp_path / cluster, *QUICK, *more)
+        card = json.loads((tmp_path / cluster / "card.json").read_text())
+        units = {"user": len(set(held_out.user_ids.tolist())), "session": held_out.sessions}[cluster]
+        assert (card["cluster"], card["units"], card["sessions"]) == (cluster, units, held_out.sessions)
+        _, out, _ = recil("users", "validate", tmp_path / cluster, tmp_path / "named", *more)
+        assert ("1,200 sessions of 60 users" in out) == (cluster == "user")
+    code, _, err = recil("users", "validate", tmp_path / "user", tmp_path / "named", "--cluster", "house")
+    assert code == 2 and "'house' is no column of the log" in err
+
+
 def test_users_of_another_catalogue_or_a_broken_card_are_bad_input(place, log, recil, tmp_path) -> None:
     replace(log, item_ids=log.item_ids + 1).save(tmp_path / "renamed")
     code, out, err = recil("users", "validate", place / "users", tmp_path / "renamed")

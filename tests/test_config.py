@@ -150,7 +150,7 @@ def test_overrides_that_name_nothing(write, override, message):
         ("seeds = [0, 1, 2]", "seeds = []", "seeds = [] -> expected at least 1 of them"),
         ("seeds = [0, 1, 2]", "seeds = [1, 1]", "seeds = [1, 1] -> expected each seed once"),
         ("test = 0.3", "test = 1.0", "log.split.test = 1.0 -> expected a value below 1.0"),
-        ('by = "time"', 'by = "day"', "log.split.by = \"day\" -> expected one of 'time' or 'session'"),
+        ('by = "time"', 'by = "day"', "log.split.by = \"day\" -> expected one of 'time', 'session' or 'user'"),
         ('reward = "like"', "reward = 3", "log.reward = 3 -> expected text in quotes"),
         ('path = "logs/demo"', "", "log.path: missing -> it must be given"),
         ('name = "demo"', 'name = "a/b"', "name = \"a/b\" -> expected letters, digits, '_' and '-' only, "

@@ -49,6 +49,23 @@ def test_every_method_is_judged_on_each_further_log_as_a_whole(tmp_path: Path) -
     assert result.log_table("half").rows[0][:2] == ("logged", logged.ope[0])
 
 
+@pytest.mark.parametrize("split", [{}, {"cluster": "session"}, {"by": "time"}])
+def test_the_log_is_split_as_the_file_says_and_users_stay_whole_where_it_says_nothing(
+    tmp_path: Path, split: dict[str, str]
+) -> None:
+    lines = "".join(f"split.{name} = '{value}'\n" for name, value in split.items())
+    own = FILE.replace('[evaluate.logs.half]\npath = "half"\n', "").replace('path = "log"\n', f'path = "log"\n{lines}')
+    file = write_experiment(tmp_path, own)
+    log = read_log(tmp_path / "log")
+    log = replace(log, user_ids=np.arange(log.sessions) % 150, timestamp=np.arange(log.steps))
+    log.save(tmp_path / "log")
+    run_experiment(load_experiment(file), fresh_store(tmp_path), tmp_path / "work")
+    kept = {read_log(found.parent) for found in (tmp_path / "work").rglob("log.json")}
+    assert kept == set(log.split(**{"by": "session"} | split))
+    divided = len(set.intersection(*(set(part.user_ids) for part in kept)))
+    assert (divided > 0) == (split in ({"cluster": "session"}, {"by": "time"}))
+
+
 def test_a_further_log_needs_propensities(tmp_path: Path) -> None:
     file = write_experiment(tmp_path, FILE)
     replace(read_log(tmp_path / "log"), propensity=None).save(tmp_path / "half")

@@ -75,9 +75,14 @@ def test_members_widen_what_is_simulated_and_the_reference_stands_on_the_card(tm
     found = {}
     for name, more in (("one", ""), ("many", "members = 3\nreference = true\n")):
         place, text = tmp_path / name, SHORT.replace("[world]\n", "[world]\n" + more)
+        text = text.replace("[users]\n", '[users]\ncluster = "session"\n')
         place.mkdir()
         store = fresh_store(place)
-        trusted = lambda users, log, **rest: replace(validate(users, log, **rest), verdict="trust", reasons=())  # noqa: E731
+
+        def trusted(users, log, **rest):
+            assert rest["cluster"] == "session"
+            return replace(validate(users, log, **rest), verdict="trust", reasons=())
+
         monkeypatch.setattr(learn, "validate", trusted)
         (row,) = run_experiment(load_experiment(write_experiment(place, text)), store, place / "work").rows
         found[name] = (

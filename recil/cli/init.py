@@ -75,7 +75,8 @@ def _log_table(log: SessionLog, path: str, reward: str, log_format: str | None) 
     if log.timestamp is not None:
         by, why = "time", "the log has times: policies are judged on the last fifth of the sessions"
     else:
-        by, why = "session", "the log has no times: policies are judged on a fifth of the sessions, drawn by their ids"
+        whose = "sessions" if log.user_ids is None else "users"
+        by, why = "session", f"the log has no times: policies are judged on a fifth of the {whose}, drawn by their ids"
     lines = [f"format = {_text(log_format)}"] if log_format else []
     lines += [f"reward = {_text(reward)}"] if reward != "click" else []
     return "\n".join(["[log]", f"path = {_text(path)}", *lines, f'split = {{ by = "{by}", test = 0.2 }}   # {why}', ""])

@@ -112,14 +112,30 @@ def import_(source: Path, folder: Path, form: str, **options: Any) -> None:
 @click.argument("source", type=PATH)
 @click.argument("train", type=PATH)
 @click.argument("test", type=PATH)
-@click.option("--by", type=click.Choice(["time", "session"]), default="time", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["time", "session", "user"]),
+    default="time",
+    show_default=True,
+    help="By session, users stay whole where the log has them.",
+)
+@click.option("--cluster", metavar="NAME", help="Keep these whole instead: session, user, or a column.")
 @click.option("--share", default=0.2, show_default=True, help="What is held out.")
 @click.option("--at", type=int, help="Split at this time stamp instead of a share.")
 @seed
 @_reading
 @common
 def split(
-    source: Path, train: Path, test: Path, by: str, share: float, at: int | None, seed: int, form: str, **options: Any
+    source: Path,
+    train: Path,
+    test: Path,
+    by: str,
+    cluster: str | None,
+    share: float,
+    at: int | None,
+    seed: int,
+    form: str,
+    **options: Any,
 ) -> None:
     """Split the log at SOURCE in two and save the parts in the folders TRAIN and TEST.
 
@@ -131,7 +147,8 @@ def split(
         raise InputError("recil log split", f"both parts would go to {train}", "give two folders")
     import pandas as pd
 
-    parts = read(source, **options).split(by=by, test=share, at=at, seed=seed)
+    found = read(source, **options)
+    parts = found.split(by=by, test=share, at=at, seed=seed, cluster=cluster)
     for part, folder in zip(parts, (train, test), strict=True):
         part.save(folder)
     rows = [
@@ -139,7 +156,8 @@ def split(
         for part, folder in zip(parts, (train, test), strict=True)
     ]
     frame = pd.DataFrame(rows)
-    emit(form, frame.to_string(index=False), frame)
+    said = [f"{words}: {number:,}" for words, number in parts[0].notes.items() if words not in found.notes]
+    emit(form, "\n".join([frame.to_string(index=False), *said]), frame)
 
 
 @log.command()

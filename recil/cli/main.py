@@ -14,6 +14,7 @@ from recil.cli.experiments import demo, run
 from recil.cli.init import init
 from recil.cli.logs import log
 from recil.cli.options import State
+from recil.cli.plan import plan
 from recil.cli.policies import compare, evaluate, simulate
 from recil.cli.promote import promote
 from recil.cli.report import report
@@ -58,6 +59,7 @@ cli.add_sections(
             evaluate: "What a policy is worth, by a log of another.",
             simulate: "What a policy brings in a world.",
             compare: "Hold policies against each other, paired.",
+            plan: "How much data an answer would take.",
         },
         "In use": {
             promote: "Make a policy the champion, if it is better.",

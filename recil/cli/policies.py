@@ -63,6 +63,7 @@ def _in_world(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("policy", type=PATH)
 @click.argument("log", type=PATH)
 @click.option("--estimators", metavar="A,B", help="By name, as docs/evaluation.md lists them; the usual six without.")
+@click.option("--by", metavar="COLUMN", help="By segment: a user_* or context_* column, or policy.")
 @click.option(
     "--require",
     type=click.Choice(["trust", "caution"]),
@@ -76,6 +77,7 @@ def evaluate(
     policy: Path,
     log: Path,
     estimators: str | None,
+    by: str | None,
     require: str | None,
     log_format: str | None,
     reward: str,
@@ -93,31 +95,28 @@ def evaluate(
     \b
     recil evaluate better test.parquet
     recil evaluate better test.parquet --behaviour clone --require caution
+    recil evaluate better test.parquet --by user_country
     """
-    from recil.evaluate.on_log import evaluate as estimate
+    from recil.cli.estimates import estimated
     from recil.evaluate.verdict import VERDICTS
     from recil.logs.read import read_log
     from recil.policies.storage import load
 
     with Waiting(f"estimating from {log}"):
-        found = estimate(
+        found, verdict, metrics = estimated(
             load(policy),
             read_log(log, log_format, reward),
+            by,
+            estimators,
             behaviour=[load(one) for one in behaviour] or None,
-            estimators=None if estimators is None else [name.strip() for name in estimators.split(",")],
             seed=seed,
             **options,
         )
     emit(form, found, found.to_frame())
-    metrics = {
-        f"ope/{row.estimator}{end}": value
-        for row in found
-        for end, value in (("", row.value), ("_low", row.low), ("_high", row.high), ("_ess", row.ess))
-        if value == value
-    }
-    _keep(track, tracking_uri, "evaluate", {"policy": policy, "log": log}, metrics, found.to_frame(), str(found))
-    if require and VERDICTS.index(found.best.verdict) > VERDICTS.index(require):  # type: ignore[arg-type]
-        raise GateError(f"{policy}: the verdict is {found.best.verdict}, {require} was required")
+    params = {"policy": policy, "log": log} | ({} if by is None else {"by": by})
+    _keep(track, tracking_uri, "evaluate", params, metrics, found.to_frame(), str(found))
+    if require and VERDICTS.index(verdict) > VERDICTS.index(require):  # type: ignore[arg-type]
+        raise GateError(f"{policy}: the verdict is {verdict}, {require} was required")
 
 
 @click.command()

@@ -31,8 +31,13 @@ def users() -> None:
 
 
 def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How the logs are read."""
+    """How the logs are read, and what in them counts as one."""
     for option in (
+        click.option(
+            "--cluster",
+            metavar="NAME",
+            help="What counts as one: user, session, or a column. Users when left out, where the log names them.",
+        ),
         click.option("--reward", default="click", show_default=True, metavar="COLUMN"),
         click.option("--log-format", metavar="NAME", help="Format of the log; found out when left out."),
     ):
@@ -46,7 +51,9 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--types", type=click.IntRange(1), help="Latent kinds of user; 6 when left out.")
 @click.option("--epochs", type=click.IntRange(1), help="Most passes over the sessions; 40 when left out.")
 @click.option(
-    "--held-out-by", type=click.Choice(["time", "session"]), help="By time where the log has times, when left out."
+    "--held-out-by",
+    type=click.Choice(["time", "session", "user"]),
+    help="By time where the log has times, when left out.",
 )
 @click.option("--test", default=0.2, show_default=True, help="Share of the log that is held out for the card.")
 @click.option("--no-card", is_flag=True, help="Hold nothing out. What is simulated with such users is refused.")
@@ -61,7 +68,7 @@ def fit(
     out: Path,
     types: int | None,
     epochs: int | None,
-    held_out_by: Literal["time", "session"] | None,
+    held_out_by: Literal["time", "session", "user"] | None,
     test: float,
     no_card: bool,
     members: int | None,
@@ -69,6 +76,7 @@ def fit(
     reference: bool,
     log_format: str | None,
     reward: str,
+    cluster: str | None,
     seed: int,
     form: str,
 ) -> None:
@@ -85,15 +93,16 @@ def fit(
 
     _check_place(out)
     usual = UserConfig()
-    config = replace(usual, types=types or usual.types, epochs=epochs or usual.epochs)
+    config = replace(usual, types=types or usual.types, epochs=epochs or usual.epochs, cluster=cluster)
     found = read(log, log_format, reward)
     by = held_out_by or ("session" if found.timestamp is None else "time")
-    train, held_out = (found, None) if no_card else found.split(by=by, test=test, seed=seed)
+    train, held_out = (found, None) if no_card else found.split(by=by, test=test, seed=seed, cluster=cluster)
     fitted = _fit(train, config, seed, members, jobs, out)
     if held_out is None:
         _say_fitted(form, fitted, out)
         return
-    card = judge(fitted, held_out, reference=_reference(train, seed, out) if reference else None, seed=seed)
+    learnable = _reference(train, cluster, seed, out) if reference else None
+    card = judge(fitted, held_out, reference=learnable, seed=seed, cluster=cluster)
     card.save(out)
     learned = _transfer(lambda: (train, held_out), fitted, seed)
     _answer(form, {"held-out": card}, learned)
@@ -117,6 +126,7 @@ def validate(
     report: Path | None,
     log_format: str | None,
     reward: str,
+    cluster: str | None,
     seed: int,
     form: str,
 ) -> None:
@@ -135,12 +145,12 @@ def validate(
     fitted, held_out = load_users(folder), read(log, log_format, reward)
     reference = _reference_beside(folder)
     with Waiting(f"judging the users by {log}"):
-        cards = {"held-out": judge(fitted, held_out, reference=reference, seed=seed)}
+        cards = {"held-out": judge(fitted, held_out, reference=reference, seed=seed, cluster=cluster)}
     if shift is not None:
         shifted = align(read(shift, log_format, reward), held_out)
         with Waiting(f"judging the users by {shift}"):
-            cards["shift"] = judge(fitted, shifted, reference=reference, seed=seed)
-    learned = _transfer(lambda: _halves(held_out, seed), fitted, seed)
+            cards["shift"] = judge(fitted, shifted, reference=reference, seed=seed, cluster=cluster)
+    learned = _transfer(lambda: _halves(held_out, cluster, seed), fitted, seed)
     if report is not None:
         for name, card in cards.items():
             card.save(report if name == "held-out" else report / name)
@@ -182,14 +192,16 @@ def _fit(train: SessionLog, config: UserConfig, seed: int, members: int | None, 
     return found
 
 
-def _reference(train: SessionLog, seed: int, out: Path) -> ResponseReference:
+def _reference(train: SessionLog, cluster: str | None, seed: int, out: Path) -> ResponseReference:
     """What is learnable, saved beside the users, where `recil users validate` finds it."""
     from recil.sim.reference import ReferenceConfig, fit_reference
     from recil.sim.reference_storage import save_reference
 
-    most = ReferenceConfig().epochs
+    config = ReferenceConfig(cluster=cluster)
     with ProgressBar() as progress:
-        found = fit_reference(train, seed=seed, on_metrics=lambda epoch, _: progress(epoch, most, "passes at most"))
+        found = fit_reference(
+            train, config, seed, on_metrics=lambda epoch, _: progress(epoch, config.epochs, "passes at most")
+        )
     save_reference(found, out / "reference")
     return found
 
@@ -200,14 +212,14 @@ def _reference_beside(folder: Path) -> ResponseReference | None:
     return load_reference(folder / "reference") if (folder / "reference").is_dir() else None
 
 
-def _halves(held_out: SessionLog, seed: int) -> tuple[SessionLog, SessionLog]:
+def _halves(held_out: SessionLog, cluster: str | None, seed: int) -> tuple[SessionLog, SessionLog]:
     """What response models learn from and what they are tested on; both are new to the users.
 
     Drawn by a seed of their own: with that of the split that made this log, all its sessions would be on one side.
     """
     from recil.random import stable_hash
 
-    return held_out.split(by="session", test=0.5, seed=stable_hash("users.validate", seed))
+    return held_out.split(by="session", test=0.5, seed=stable_hash("users.validate", seed), cluster=cluster)
 
 
 def _transfer(parts: Callable[[], tuple[SessionLog, SessionLog]], users: UserModel, seed: int) -> Transfer | None:

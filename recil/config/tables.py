@@ -17,11 +17,15 @@ class _Table(BaseModel):
 
 
 class SplitTable(_Table):
-    """How the log is divided into sessions to learn from and sessions to judge by."""
+    """How the log is divided into sessions to learn from and sessions to judge by.
 
-    by: Literal["time", "session"] = "session"
+    by: "session" keeps users whole where the log has them; cluster: what it keeps whole instead
+    """
+
+    by: Literal["time", "session", "user"] = "session"
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
     at: int | None = None
+    cluster: str | None = None
 
 
 class LogTable(_Table):

@@ -9,8 +9,13 @@ from recil.evaluate.compare import Comparison, Difference, compare, paired_over_
 from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates
 from recil.evaluate.estimators import ESTIMATORS, Estimator
 from recil.evaluate.log_checks import LogCheck, LogLimits, check_log
+from recil.evaluate.loggers import LoggerMixture, balanced
 from recil.evaluate.on_log import evaluate
+from recil.evaluate.plan import plan
+from recil.evaluate.planned import Plan
 from recil.evaluate.propensities import Calibration, propensity_calibration
+from recil.evaluate.segment_results import Segments
+from recil.evaluate.segments import compare_by, evaluate_by
 from recil.evaluate.simulate import SimulatedValue, simulate, simulated_value
 from recil.evaluate.slope import slope, tuned
 from recil.evaluate.verdict import Thresholds
@@ -27,13 +32,20 @@ __all__ = [
     "Estimator",
     "LogCheck",
     "LogLimits",
+    "LoggerMixture",
+    "Plan",
+    "Segments",
     "SimulatedValue",
     "Thresholds",
+    "balanced",
     "check_log",
     "choose_estimator",
     "compare",
+    "compare_by",
     "evaluate",
+    "evaluate_by",
     "paired_over_seeds",
+    "plan",
     "propensity_calibration",
     "simulate",
     "simulated_value",

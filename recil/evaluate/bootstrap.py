@@ -17,7 +17,8 @@ from scipy import stats
 from torch import Tensor
 
 from recil.errors import InputError
-from recil.random import Streams, stable_hash
+from recil.logs.clusters import keys_of
+from recil.random import Streams
 
 # Beyond it the levels of a 99.9% interval would turn back.
 _FASTEST = 0.2
@@ -28,9 +29,7 @@ _GOLDEN, _MIX_1, _MIX_2 = (np.uint64(word) for word in (0x9E3779B97F4A7C15, 0xBF
 
 def session_keys(session_ids: np.ndarray) -> Tensor:
     """int64 [S]: whole-number ids as they are, others by the hash of their text."""
-    if np.issubdtype(session_ids.dtype, np.integer):
-        return torch.from_numpy(session_ids.astype(np.int64))
-    return torch.tensor([stable_hash(name) for name in session_ids.tolist()], dtype=torch.int64)
+    return torch.from_numpy(keys_of(session_ids))
 
 
 # A count is at least k where a random byte is at least _EDGES[k - 1]: 94, 95, 46, 16, 4 and 1 of 256 bytes are 0 to 5.
@@ -125,12 +124,16 @@ def corrected_interval(value: float, replicates: Tensor, confidence: float) -> t
     estimate. Bounds stay within the replicates' range; nan as in `percentile_interval`.
     """
     check_confidence(confidence)
-    defined = replicates[~replicates.isnan()]
+    defined = replicates[replicates.isfinite()]
     below = float(((defined < value).double() + 0.5 * (defined == value).double()).mean()) if len(defined) else 0.0
-    if not 0.0 < below < 1.0 or not float(defined.std(unbiased=False)) > 0:
+    if not 0.0 < below < 1.0:
         return percentile_interval(replicates, confidence)
     shift = float(stats.norm.ppf(below))
-    apart = defined - defined.mean()
+    # In units of the largest: squares and cubes of products of a hundred ratios would overflow.
+    apart = defined / defined.abs().max()
+    apart = apart - apart.mean()
+    if not float(apart.std(unbiased=False)) > 0:
+        return percentile_interval(replicates, confidence)
     skewness = float(apart.pow(3).mean() / apart.square().mean().pow(1.5))
     speed = min(max(skewness / 6.0, -_FASTEST), _FASTEST)
     ends = shift + stats.norm.ppf([(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])

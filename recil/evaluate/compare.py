@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from recil.errors import InputError
-from recil.evaluate.bootstrap import check_confidence, percentile_interval
+from recil.evaluate.bootstrap import check_confidence
 from recil.evaluate.comparison import Compared, Comparison, Difference, ranked
 from recil.evaluate.components import EnsembleDifference
-from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates, Interval
+from recil.evaluate.estimates import PREFERENCE, Estimate, Estimates, Interval, interval_of
 from recil.evaluate.estimators import Estimator, find, find_all
+from recil.evaluate.facts import LogFacts
+from recil.evaluate.facts_of_log import facts_of
 from recil.evaluate.intervals import student_interval
+from recil.evaluate.loggers import balanced_where_known
 from recil.evaluate.on_log import estimates_of
-from recil.evaluate.pass_over import PassConfig, pass_over
-from recil.evaluate.propensities import behaviours_of, over_behaviours, widened
+from recil.evaluate.pass_over import PassConfig, check, pass_over
+from recil.evaluate.propensities import behaviours_of, over_behaviours
 from recil.evaluate.simulate import SimulatedValue, independent, simulated_value
 from recil.evaluate.verdict import Thresholds
 from recil.logs.session_log import SessionLog
@@ -47,13 +50,17 @@ def compare(
     thresholds: Thresholds | None = None,
     state: str | None = None,
     category: str | None = None,
+    cluster: str | None = None,
+    reward_range: tuple[float, float] | None = None,
+    assume: Collection[str | Estimator] = (),
 ) -> Comparison:
     """Policies by name, held against each other on one log or in one world.
 
     On a log all are valued by one estimator (None: the first of PREFERENCE that refuses the fewest), in the same
-    bootstrap replicates, beside the logging policy itself as `logged`; `behaviour` (several clones widen the intervals
-    of differences, too), `state` and `category` as for `evaluate`. In a world all meet the same `sessions` users, and
-    are refused where the world is.
+    bootstrap replicates, beside the logging policy itself as `logged`. A difference is clear where its interval, with
+    what the log cannot show of either policy, leaves out 0; policies whose estimates are refused have none. Options as
+    for `evaluate` (several clones in `behaviour` widen the intervals of differences, too). In a world all meet the same
+    `sessions` users, and are refused where the world is.
     """
     check_confidence(confidence)
     if not policies:
@@ -70,8 +77,12 @@ def compare(
             state=state,
             category=category,
         )
+        source = balanced_where_known(source)
         behaviours = behaviours_of(behaviour, source)
-        return _compare_on_log(policies, source, behaviours, candidates, config, confidence, thresholds)
+        check(policies, source, behaviours[0])
+        facts = facts_of(source, behaviours[0], gamma=gamma, cluster=cluster, reward_range=reward_range)
+        judged = (confidence, thresholds, assume)
+        return _compare_on_log(policies, source, behaviours, candidates, config, facts, *judged)
     simulated = {
         name: simulated_value(policy, source, sessions, seed, gamma=gamma, confidence=confidence)
         for name, policy in policies.items()
@@ -141,43 +152,46 @@ def _compare_on_log(
     behaviours: Sequence[Policy | None],
     candidates: Sequence[Estimator],
     config: PassConfig,
+    facts: LogFacts,
     confidence: float,
     thresholds: Thresholds | None,
+    assume: Collection[str | Estimator],
 ) -> Comparison:
-    passes = [pass_over(policies, log, behaviour, config) for behaviour in behaviours]
-    sums = {policy: [found[policy][0] for found in passes] for policy in policies}
+    passes = [pass_over(policies, log, behaviour, config, facts) for behaviour in behaviours]
+    passed = {policy: [one[policy] for one in passes] for policy in policies}
     found: dict[str, Estimates] = {
         policy: estimates_of(
             one,
-            passes[0][policy][1],
             tuple(dict.fromkeys((*candidates, find(LOGGED)))),
+            facts,
             gamma=config.gamma,
             confidence=confidence,
-            impressions=log.impressions,
-            fitted_propensities=log.propensity is None,
             thresholds=thresholds,
-            others=others,
+            others=[other.sums for other in others],
+            assume=assume,
         )
-        for policy, (one, *others) in sums.items()
+        for policy, (one, *others) in passed.items()
     }
     names = [candidate.name for candidate in candidates]
     chosen = min(names, key=lambda name: sum(estimates[name].refused for estimates in found.values()))
     estimator = candidates[names.index(chosen)]
     rows: dict[str, Estimate] = {policy: estimates[chosen] for policy, estimates in found.items()}
-    values = {policy: torch.stack([estimator.value(one) for one in parts]) for policy, parts in sums.items()}
+    values = {policy: torch.stack([estimator.value(one.sums) for one in parts]) for policy, parts in passed.items()}
     if LOGGED not in rows:
         rows[LOGGED] = next(iter(found.values()))[LOGGED]
-        values[LOGGED] = torch.stack([find(LOGGED).value(one) for one in next(iter(sums.values()))])
+        values[LOGGED] = torch.stack([find(LOGGED).value(one.sums) for one in next(iter(passed.values()))])
     shown = [policy for policy, row in rows.items() if not row.refused]
-    pairs = [_pair(one, other, values, confidence) for one, other in combinations(shown, 2)]
+    pairs = [_pair(one, other, rows, values, confidence) for one, other in combinations(shown, 2)]
     verdicts = {policy: (row.verdict, row.reasons) for policy, row in rows.items()}
     return ranked({policy: row.raw for policy, row in rows.items()}, verdicts, pairs, chosen, confidence)
 
 
-def _pair(first: str, second: str, values: Mapping[str, Tensor], confidence: float) -> Difference:
+def _pair(
+    first: str, second: str, rows: Mapping[str, Estimate], values: Mapping[str, Tensor], confidence: float
+) -> Difference:
     """values: by policy, with the propensities of each of M models, [M, R+1]."""
     apart, between = over_behaviours(values[first] - values[second])
-    value = float(apart[0])
-    bounds = widened(value, percentile_interval(apart[1:], confidence), between, len(values[first]), confidence)
+    margins = rows[first].margins.minus(rows[second].margins)
+    value, low, high = interval_of(apart, confidence, margins, between, len(values[first]))
     rounding = _ROUNDING * max(float(values[name][:, 0].mean().abs()) for name in (first, second))
-    return Difference(first, second, value, *bounds, rounding)
+    return Difference(first, second, value, low, high, rounding)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from recil.evaluate.bootstrap import corrected_interval
 from recil.evaluate.diagnostics import Diagnostics
+from recil.evaluate.margins import Margins
 from recil.evaluate.propensities import Calibration, widened
 from recil.evaluate.verdict import VERDICTS, Verdict
 
@@ -32,13 +32,15 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval_of(values: Tensor, confidence: float, between: float = math.nan, models: int = 1) -> Interval:
+def interval_of(
+    values: Tensor, confidence: float, margins: Margins, between: float = math.nan, models: int = 1
+) -> Interval:
     """From the estimate and its replicates, [R+1], and its deviation between several models of the propensities.
 
     A replicate that took no session is 0 / 0; such and other undefined ones are left out.
     """
     value = float(values[0])
-    bounds = corrected_interval(value, values[1:], confidence)
+    bounds = margins.interval(value, values[1:], confidence)
     return Interval(value, *widened(value, bounds, between, models, confidence))
 
 
@@ -49,6 +51,7 @@ class Estimate:
     replicates  [R], the bootstrap's
     target      False where it is the logging policy's own value
     models      fitted policies that supplied propensities in turn, 1 for none or one
+    margins     what intervals need beyond the replicates
     """
 
     estimator: str
@@ -59,6 +62,7 @@ class Estimate:
     replicates: Tensor = field(repr=False, compare=False)
     target: bool = True
     models: int = 1
+    margins: Margins = field(default_factory=Margins, repr=False, compare=False)
 
     @property
     def refused(self) -> bool:
@@ -88,7 +92,8 @@ class Estimate:
         if self.refused:
             return math.nan
         values = torch.cat([torch.tensor([self.raw.value], dtype=self.replicates.dtype), self.replicates])
-        return interval_of(values, 2.0 * confidence - 1.0, self.diagnostics.between_fits, self.models).low
+        level = 2.0 * confidence - 1.0
+        return interval_of(values, level, self.margins, self.diagnostics.between_fits, self.models).low
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class Estimates:
     rows         one per estimator, in the order asked for
     confidence   of the intervals
     sessions, impressions  evaluated on: sessions, items shown
+    units        what intervals count, "800 users"
+    rewards      the range that rewards may have, and whether it was declared
     propensities calibration of the fitted policy that supplied them; None where the log has its own, or it cannot tell
     """
 
@@ -105,6 +112,8 @@ class Estimates:
     confidence: float
     sessions: int
     impressions: int
+    units: str = ""
+    rewards: str = ""
     propensities: Calibration | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Estimate]:
@@ -146,6 +155,7 @@ class Estimates:
         lines = [head, *(_line(row, width) for row in self.rows)]
         shown = f"{self.sessions:,} sessions, {self.impressions:,} items shown; reward per session"
         lines.append(f"{shown}, {self.confidence:.0%} intervals")
+        lines += [f"intervals count {self.units}; {self.rewards}"] if self.units else []
         if self.propensities is not None:
             lines.append(str(self.propensities))
         return "\n".join(lines + reasons_below((row.estimator, row.verdict, row.reasons) for row in self.rows))

@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from recil.errors import InputError
+from recil.evaluate.loggers import propensity_in_its_time
 from recil.evaluate.scoring import log_propensity_of, session_batches
 from recil.logs.clusters import SESSION, clusters_of
 from recil.logs.session_log import PAD, SessionLog
@@ -114,8 +115,9 @@ def _unit(log: SessionLog, cluster: str | None) -> np.ndarray | None:
 
 def _inverse(log: SessionLog, behaviour: Policy | None) -> np.ndarray:
     """1/p, float64 [N, K]."""
-    if log.propensity is not None:
-        return 1.0 / log.propensity.astype(np.float64)
+    propensity = propensity_in_its_time(log, _order_of(log))
+    if propensity is not None:
+        return 1.0 / propensity.astype(np.float64)
     found = np.ones(log.items.shape)
     for chosen in session_batches(log, _MOST_SESSIONS, _MOST_SCORES):
         rows, inside = log.rows(chosen)

@@ -77,12 +77,12 @@ def extras_of(look: Look, needs: frozenset[Extra]) -> dict[Extra, Tensor]:
 
 def state_column(log: SessionLog, name: str | None) -> Column:
     """The context column whose codes are the state. InputError where there is none, or too many states."""
-    column = log.context.get(name or "")
+    column = log.known_context.get(name or "")
     if column is None or column.categories is None:
         raise InputError(
             "state",
             f"{name!r} is no categorical context column",
-            f"name the state's column: {', '.join(log.context) or 'the log has no context columns'}",
+            f"name the state's column: {', '.join(log.known_context) or 'the log has no context columns'}",
         )
     moves = int(log.lengths.max()) * (len(column.categories) + 1) ** 2
     if moves > _MOST_MOVES:

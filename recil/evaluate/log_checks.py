@@ -14,18 +14,18 @@ from recil.errors import InputError
 from recil.evaluate.estimates import WIDTH
 from recil.evaluate.exposure import CANDIDATES, FEWEST_SHOWN, Places, places_of
 from recil.evaluate.log_rows import Asked, Check, LogLimits, clone_row, grade_of, graded, rows_of
+from recil.evaluate.logger_checks import logger_rows
+from recil.evaluate.loggers import knows_its_loggers, scored_by, served
 from recil.evaluate.misfit import clone_ratios
 from recil.evaluate.scoring import WholeCatalogue
 from recil.evaluate.verdict import VERDICTS, Verdict
-from recil.logs.session_log import PAD, SessionLog
+from recil.logs.session_log import PAD, POLICY, SessionLog
 from recil.policies.protocol import Policy
 from recil.random import Streams
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The context column that names the policy which chose the slate.
-POLICY = "policy"
 MOST_SESSIONS = 200_000
 _MOST_SHOWN = 400_000
 
@@ -115,7 +115,8 @@ def check_log(
     calibration  the same by group of items: the one furthest off, and all together
     places       the same by place of the slate
     periods      the same by period of the log (by time, or in its order): a sample-ratio test, and one for drift
-    policies     all of this by value of the context column `policy`, the worst
+    policies     all of this by value of the context column `policy`, the worst; where the log knows the propensities
+                 under each of them, `sessions of` and `reward under` each in its place (see `logger_rows`)
     clone        items shown against the clone's own probabilities, by group; where it can weigh the whole catalogue
     A ratio above 1 means propensities below the truth, and is refused. One below 1 may also come from items that are
     hardly ever shown, which no log can tell from items withheld, and so is at most `caution`, unless the propensities
@@ -159,7 +160,7 @@ def _check(
     rows = [*_of_catalogue(shown, limits), *_of_values(log, behaviour, filled, limits)]
     if rows[-1].verdict == "refuse" and rows[-1].name in _HOPELESS:
         return LogCheck(tuple(rows), log.sessions, impressions, 0)
-    sample = _sample(log, impressions)
+    sample = scored_by(behaviour, _sample(log, impressions))
     fitted = log.propensity is None
     asked = Asked(
         groups=groups,
@@ -172,7 +173,8 @@ def _check(
     )
     places = places_of(sample, behaviour, cluster)
     found, sees = rows_of(places, asked)
-    rows += [*found, *_by_policy(sample, places, asked)]
+    several = knows_its_loggers(sample) and len(served(sample)) > 1
+    rows += [*found, *(logger_rows(sample, asked, cluster) if several else _by_policy(sample, places, asked))]
     if fitted and isinstance(behaviour, WholeCatalogue):
         rows.append(clone_row(clone_ratios(sample, behaviour, groups), asked))
     return LogCheck(tuple(rows), log.sessions, impressions, sample.sessions, max(sees, asked.off[0]))

@@ -16,12 +16,16 @@ from recil.evaluate.arrays import Extra, SessionArrays
 from recil.evaluate.bootstrap import poisson_counts, session_keys
 from recil.evaluate.estimators import Estimator
 from recil.evaluate.extras import Look, Models, category_codes, extras_of, state_column
+from recil.evaluate.facts import LogFacts, facts_without_checks
+from recil.evaluate.influence import UnitSums
 from recil.evaluate.reward_model import fit_out_of_fold
 from recil.evaluate.scoring import log_propensity_of, scores_of, stretches, target_slates
 from recil.evaluate.scoring import session_batches as sessions_at_once
 from recil.evaluate.sums import SessionSums
+from recil.evaluate.support import Showings, Support
 from recil.evaluate.target_models import TargetRows, fit_least_variance, fit_q_evaluation
 from recil.evaluate.terms import StepTerm, Term, Weighting
+from recil.logs.clusters import clusters_of
 from recil.logs.history import History
 from recil.logs.session_log import PAD, Column, SessionLog
 from recil.ops.importance import capped, cumulative_log_weight, step_log_ratio
@@ -33,6 +37,8 @@ _FOLDS = 5
 _MOST_SESSIONS = 16384
 # A log is gone through in runs of this many steps, whatever its length.
 _MOST_STEPS = 1 << 18
+# So many of the target's own slates are looked at for items that the log cannot show.
+_MOST_OWN = 1 << 17
 # A policy that scores the whole catalogue at once holds sessions * steps * items numbers.
 _MOST_SCORES = 1 << 25
 
@@ -82,70 +88,83 @@ class PassConfig:
         return tuple({weighting.name: weighting for weighting in found}.values())
 
 
-@dataclass(frozen=True)
-class Unseen:
-    """Of `drawn` items that the target chose at logged histories, `unseen` stand nowhere in the log."""
+class Passed(NamedTuple):
+    """What a pass leaves of one policy. units: sums by unit, where a unit has several sessions."""
 
-    drawn: int = 0
-    unseen: int = 0
-
-    def merge(self, other: Unseen) -> Unseen:
-        return Unseen(self.drawn + other.drawn, self.unseen + other.unseen)
-
-    @property
-    def share(self) -> float:
-        return self.unseen / self.drawn if self.drawn else math.nan
+    sums: SessionSums
+    support: Support
+    units: UnitSums | None = None
 
 
 class Part(NamedTuple):
     """Some sessions of a log under one policy: their positions in it int [B], and how often each replicate takes each,
-    float64 [R+1, B]."""
+    float64 [R+1, B]; own int [D, K], slates that the target drew in some of them."""
 
     policy: str
     sessions: np.ndarray
     arrays: SessionArrays
-    unseen: Unseen
+    own: np.ndarray
     counts: Tensor
 
 
 def pass_over(
-    policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | None, config: PassConfig
-) -> dict[str, tuple[SessionSums, Unseen]]:
+    policies: Mapping[str, Policy],
+    log: SessionLog,
+    behaviour: Policy | None,
+    config: PassConfig,
+    facts: LogFacts | None = None,
+) -> dict[str, Passed]:
     """Each policy's sums over the log's sessions. Propensities are the log's or, when it has none, `behaviour`'s."""
-    terms, weightings = config.terms, config.weightings
-    found: dict[str, tuple[SessionSums, Unseen]] = {}
-    for part in arrays_over(policies, log, behaviour, config):
-        sums = SessionSums.of(part.arrays, part.counts, terms, weightings)
-        before = found.get(part.policy)
-        found[part.policy] = (
-            (sums, part.unseen) if before is None else (before[0].merge(sums), before[1].merge(part.unseen))
-        )
-    return found
+    check(policies, log, behaviour)
+    facts = facts or facts_without_checks(log, config.gamma)
+    terms, weightings, mean = config.terms, config.weightings, facts.rewards.mean
+    of = None if facts.units is None or facts.units.of is None else torch.from_numpy(facts.units.of)
+    sums: dict[str, SessionSums] = {}
+    units = {} if of is None else {name: UnitSums(facts.unit_count) for name in policies}
+    own: dict[str, list[np.ndarray]] = {name: [] for name in policies}
+    for part in arrays_over(policies, log, behaviour, config, facts):
+        some = SessionSums.of(part.arrays, part.counts, terms, weightings, mean)
+        sums[part.policy] = sums[part.policy].merge(some) if part.policy in sums else some
+        own[part.policy].append(part.own)
+        if of is not None:
+            units[part.policy].add(of[torch.from_numpy(part.sessions)], part.arrays, mean)
+    showings = Showings.of(log)
+    return {
+        name: Passed(sums[name], Support.of(np.concatenate(own[name]), showings), units.get(name)) for name in policies
+    }
 
 
 def arrays_over(
-    policies: Mapping[str, Policy], log: SessionLog, behaviour: Policy | None, config: PassConfig
+    policies: Mapping[str, Policy],
+    log: SessionLog,
+    behaviour: Policy | None,
+    config: PassConfig,
+    facts: LogFacts | None = None,
 ) -> Iterator[Part]:
     """Batch by batch and policy by policy."""
     check(policies, log, behaviour)
+    units = clusters_of(log) if facts is None or facts.units is None else facts.units
     streams = Streams(config.seed).child("evaluate")
-    fold, seen = np.empty(log.sessions, dtype=np.int8), torch.zeros(log.catalogue, dtype=torch.bool)
-    for start, run in stretches(log, _MOST_STEPS):
-        keys = session_keys(run.session_ids)
-        fold[start : start + run.sessions] = (streams.uniform("fold", keys)[:, 0] * _FOLDS).numpy()
-        seen[torch.from_numpy(np.unique(run.items[run.items != PAD])).long()] = True
+    fold = np.empty(log.sessions, dtype=np.int8)
+    for start in range(0, log.sessions, _MOST_STEPS):
+        keys = torch.from_numpy(units.keys[start : start + _MOST_STEPS])
+        fold[start : start + len(keys)] = (streams.uniform("fold", keys)[:, 0] * _FOLDS).numpy()
     targets = {name: _target(policy, log, behaviour, config, fold) for name, policy in policies.items()}
+    looked_at = _MOST_OWN / log.steps
     for start, run in stretches(log, _MOST_STEPS):
-        keys, folds = session_keys(run.session_ids), torch.from_numpy(fold[start : start + run.sessions]).long()
+        of_run = slice(start, start + run.sessions)
+        keys, folds = session_keys(run.session_ids), torch.from_numpy(fold[of_run]).long()
+        unit_keys = torch.from_numpy(units.keys[of_run])
         for chosen in session_batches(run):
             batch = replace(run.batch(chosen), session=keys[chosen])
-            counts = poisson_counts(streams, batch.session, config.replicates)
+            counts = poisson_counts(streams, unit_keys[chosen], config.replicates)
             log_propensity = log_propensity_of(batch, behaviour)
+            some = None if looked_at >= 1 else streams.uniform("support", batch.session)[:, 0] < looked_at
             for name, target in targets.items():
                 look = target.look(batch, log_propensity, folds[chosen], config, streams)
-                drawn = look.own[look.own >= 0]
-                unseen = Unseen(len(drawn), int((~seen[drawn]).sum()))
-                yield Part(name, start + chosen, _arrays(look, config), unseen, counts)
+                own = look.own if some is None else look.own[:, some]
+                slates = own.flatten(0, 2)[(own >= 0).any(-1).flatten()].numpy()
+                yield Part(name, start + chosen, _arrays(look, config), slates, counts)
 
 
 def session_batches(log: SessionLog) -> Iterator[np.ndarray]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from recil.evaluate.planned import Cell
+
 _COLOURS = {"trust": "#2a6f4e", "caution": "#b7791f", "refuse": "#a0a0a0"}
 
 
@@ -31,4 +33,26 @@ def interval_plot(
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(label)
+    return figure
+
+
+def plan_plot(cells: Sequence[Cell], label: str) -> Figure:
+    """By number of sessions, a line for each share of exploration: full circles are trusted, crosses refused."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for share in dict.fromkeys(cell.explore for cell in cells):
+        some = sorted((cell for cell in cells if cell.explore == share), key=lambda cell: cell.sessions)
+        sizes, widths = [cell.sessions for cell in some], [cell.half_width for cell in some]
+        (line,) = axes.plot(sizes, widths, linewidth=1, label=f"{100 * share:.3g}%")
+        for cell in some:
+            mark, full = ("x", True) if cell.verdict == "refuse" else ("o", cell.verdict == "trust")
+            fill = line.get_color() if full else "white"
+            axes.plot([cell.sessions], [cell.half_width], mark, color=line.get_color(), markerfacecolor=fill)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("sessions")
+    axes.set_ylabel(label)
+    axes.legend(title="exploration")
     return figure

@@ -55,6 +55,7 @@ def _run(log: SessionLog, sessions: slice, rows: slice) -> SessionLog:
         terminated=None if log.terminated is None else log.terminated[sessions],
         feedback={name: column.take(rows) for name, column in log.feedback.items()},
         context={name: column.take(rows) for name, column in log.context.items()},
+        propensity_of={name: values[rows] for name, values in log.propensity_of.items()},
         user_features={name: column.take(sessions) for name, column in log.user_features.items()},
     )
 
@@ -113,6 +114,7 @@ def target_slates(policy: Policy, batch: History, draws: int, streams: Streams) 
     own = torch.full((draws, *batch.items.shape), PAD)
     sources = [streams.child("target", draw) for draw in range(draws)]
     history = History.start(batch.session, batch.slate_size, batch.user, batch.context)
+    history = replace(history, reward=batch.reward[:, :0])
     # In a slate that is not full, the first items drawn go to the places that were filled.
     k = min(batch.slate_size, policy.catalogue)
     rank = (batch.shown.cumsum(-1) - 1).clamp(0, k - 1)

@@ -16,6 +16,7 @@ from torch import Tensor
 from recil.errors import InputError
 from recil.evaluate.arrays import SessionArrays as SessionArrays
 from recil.evaluate.bootstrap import totals
+from recil.evaluate.influence import Influence, influences
 from recil.evaluate.spread import Spread, log_total, relative, repeat_last, unscale
 from recil.evaluate.terms import StepTerm, Term, TermSums, Weighting, WeightSums
 
@@ -44,6 +45,7 @@ class SessionSums:
                     e**scale_{t-1}
     weights         Spread over the T steps' weights; its scale is the scale meant above
     contributions   Spread of |G|, w_{0:T-1} |G| and sum_t |w_{0:t} r_t| over sessions: 3 columns
+    influence       how much single sessions move estimates of these three kinds
     alive           [T], sessions that reached the step
     capped          [T], sessions whose weight at the step the cap changed, ended ones included
     rewarded        sessions with any reward
@@ -59,6 +61,7 @@ class SessionSums:
     expected: Tensor
     weights: Spread
     contributions: Spread
+    influence: Influence
     alive: Tensor
     capped: Tensor
     rewarded: int
@@ -71,8 +74,10 @@ class SessionSums:
         counts: Tensor,
         terms: Sequence[Term | StepTerm] = (),
         weightings: Sequence[Weighting] = (),
+        mean: Tensor | None = None,
     ) -> SessionSums:
-        """counts: [R+1, B], how often each replicate takes each session; row 0 is ones."""
+        """counts: [R+1, B], how often each replicate takes each session; row 0 is ones. mean [T or more]: the log's
+        mean reward by step, which influences are counted from; 0 when None."""
         weights = Spread.of(arrays.log_weight)
         weight = relative(arrays.log_weight, weights.scale)
         tables = {term.name: term.table(arrays) for term in terms}
@@ -92,6 +97,7 @@ class SessionSums:
             expected=found.get(("", "expected"), nothing),
             weights=weights,
             contributions=Spread.of(log_contributions(arrays)),
+            influence=Influence.of(*influences(arrays, torch.zeros_like(arrays.reward[0]) if mean is None else mean)),
             alive=arrays.happened.double().sum(0),
             capped=arrays.capped.double().sum(0),
             rewarded=int((arrays.reward != 0).any(1).sum()),
@@ -119,6 +125,7 @@ class SessionSums:
             expected=first.expected * here_before + second.expected * there_before,
             weights=weights,
             contributions=first.contributions.merge(second.contributions),
+            influence=first.influence.merge(second.influence),
             alive=first.alive + second.alive,
             capped=first.capped + second.capped,
             rewarded=first.rewarded + second.rewarded,
@@ -159,6 +166,7 @@ class SessionSums:
             expected=_append_zeros(self.expected, steps),
             weights=self.weights.widen(steps),
             contributions=self.contributions,
+            influence=self.influence,
             alive=_append_zeros(self.alive, steps),
             capped=repeat_last(self.capped, steps),
             rewarded=self.rewarded,

@@ -23,7 +23,7 @@ from recil.policies.storage import Storable, load, save
 from recil.sim.card import SimulatorCard, card_beside, validate
 from recil.sim.ensemble import fit_ensemble
 from recil.sim.fit import fit_users
-from recil.sim.reference import fit_reference
+from recil.sim.reference import ReferenceConfig, fit_reference
 from recil.sim.storage import save_users
 from recil.sim.world import World
 from recil.track.run import RunWriter
@@ -220,8 +220,10 @@ def _learn_users(setting: Setting) -> None:
                 train, experiment.users, seed, members=members, users=users, checkpoint=folder / "members.fit"
             )
             ensemble.save(folder / "ensemble")
-        reference = fit_reference(train, seed=seed) if experiment.world.reference else None
-        card = validate(users, test, reference=reference, seed=seed)
+        cluster = experiment.users.cluster
+        learnable = ReferenceConfig(cluster=cluster)
+        reference = fit_reference(train, learnable, seed) if experiment.world.reference else None
+        card = validate(users, test, reference=reference, seed=seed, cluster=cluster)
         card.save(folder)
         _report(writer, card)
         publish_card(setting, writer)

@@ -115,7 +115,7 @@ def _prepare(experiment: Experiment, store: Store, work: Path) -> tuple[Setting,
     source = experiment.path(experiment.log.path)
     split = experiment.log.split
     log = read_log(source, experiment.log.format, experiment.log.reward)
-    train, test = log.split(by=split.by, test=split.test, at=split.at)
+    train, test = log.split(by=split.by, test=split.test, at=split.at, cluster=split.cluster)
     truth = None if experiment.truth is None else experiment.path(experiment.truth.settings)
     if truth is not None:
         check_truth(truth_of(truth), log, str(truth))

@@ -10,15 +10,15 @@ import pandas as pd
 
 from recil.errors import InputError
 from recil.logs.history import PAD
-from recil.logs.session_log import Column, SessionLog
+from recil.logs.session_log import POLICY, Column, SessionLog
 
 
 def align(log: SessionLog, like: SessionLog) -> SessionLog:
     """`log` with the catalogue, item features, side columns and category codes of `like`.
 
     Categories that `like` does not know become missing (-1), columns it does not have are left out; both are counted in
-    the notes. Raises InputError for an item shown that `like` lacks, a column that `log` lacks, a reward of another
-    name, or a column that is numeric in one and categorical in the other.
+    the notes. Who logged a session is the log's own and stays. Raises InputError for an item shown that `like` lacks, a
+    column that `log` lacks, a reward of another name, or a column that is numeric in one and categorical in the other.
     """
     if log.reward_name != like.reward_name:
         raise InputError(
@@ -26,9 +26,10 @@ def align(log: SessionLog, like: SessionLog) -> SessionLog:
         )
     notes = dict(log.notes)
     sides = {
-        kind: _columns(getattr(log, kind), getattr(like, kind), kind, notes)
+        kind: _columns(_shared(log, kind), _shared(like, kind), kind, notes)
         for kind in ("feedback", "context", "user_features")
     }
+    sides["context"] |= {name: column for name, column in log.context.items() if name == POLICY}
     return replace(
         log,
         item_ids=like.item_ids,
@@ -54,6 +55,11 @@ def _items(log: SessionLog, like: SessionLog) -> np.ndarray:
             "read both logs with one items table",
         )
     return items
+
+
+def _shared(log: SessionLog, kind: str) -> Mapping[str, Column]:
+    columns: Mapping[str, Column] = log.known_context if kind == "context" else getattr(log, kind)
+    return columns
 
 
 def _columns(

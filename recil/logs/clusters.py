@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from recil.errors import InputError
 from recil.logs.session_log import SessionLog
@@ -47,32 +48,42 @@ def clusters_of(log: SessionLog, cluster: str | None = None) -> Clusters:
 
     Args:
         log: S sessions.
-        cluster: "user", "session", or the name of a categorical column `user_*` (without the prefix) or of a context
-            column, of which a session's first step counts. None: users where the log has them, else sessions.
+        cluster: "user", "session", or the name of a user feature or of a context column, of which a session's first
+            step counts. None: users where the log has them, else sessions.
+
+    A session whose user or category is missing is a unit of its own.
 
     Raises:
-        InputError: the log has no such column, or it tells sessions nothing apart.
+        InputError: the log names no users, or has no such column.
     """
     name = cluster or (SESSION if log.user_ids is None else USER)
     if name == SESSION:
         return Clusters(SESSION, None, keys_of(log.session_ids), log.sessions)
     values = _values(log, name)
-    missing = _missing(values)
-    keys = keys_of(values)
+    keys, missing = keys_of(values), _missing(values)
     if missing.any():
-        # A session of nobody is a unit of its own.
-        keys = np.where(missing, stable_hashes(log.session_ids.tolist(), "nobody"), keys)
-    units, of = np.unique(keys, return_inverse=True)
-    if len(units) == log.sessions:
-        return Clusters(name, None, keys, log.sessions)
-    return Clusters(name, of.astype(np.int64), keys, len(units))
+        keys[missing] = stable_hashes(log.session_ids[missing].tolist(), "nobody")
+    of, count = _numbered(keys)
+    return Clusters(name, None if count == log.sessions else of, keys, count)
+
+
+def _numbered(keys: np.ndarray) -> tuple[np.ndarray, int]:
+    """int64 [S]: the number of each key, 0 to count - 1; count."""
+    first = int(keys.min())
+    if int(keys.max()) - first < 4 * len(keys):
+        present = np.zeros(int(keys.max()) - first + 1, dtype=bool)
+        present[keys - first] = True
+        number = np.cumsum(present) - 1
+        return number[keys - first], int(number[-1]) + 1
+    number, units = pd.factorize(keys)
+    return number.astype(np.int64), len(units)
 
 
 def keys_of(names: np.ndarray) -> np.ndarray:
     """int64 [S]: whole numbers as they are, other names by the hash of their text."""
     if np.issubdtype(names.dtype, np.integer):
-        return names.astype(np.int64)
-    different, place = np.unique(names.astype(str), return_inverse=True)
+        return names.astype(np.int64, copy=False)
+    place, different = pd.factorize(names.astype(object), use_na_sentinel=False)
     return stable_hashes(different.tolist())[place]
 
 
@@ -86,16 +97,15 @@ def _values(log: SessionLog, name: str) -> np.ndarray:
     elif (column := log.context.get(name)) is not None:
         codes = column.values[log.offsets[:-1]]
     else:
-        known = ", ".join(["user", "session", *log.user_features, *log.context])
+        known = ", ".join([USER, SESSION, *log.user_features, *log.context])
         raise InputError("cluster", f"{name!r} is no column of the log", f"choose among {known}")
     if codes.ndim != 1:
         raise InputError("cluster", f"{name!r} has several values a session", "name a column with one")
-    if column.categories is None:
-        return codes.astype(str)
-    return np.array([*column.categories, ""], dtype=object)[codes]
+    return codes if column.categories is None else np.array([*column.categories, None], dtype=object)[codes]
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
-    if values.dtype != object:
+    """bool [S]: null, not a number, or empty text."""
+    if np.issubdtype(values.dtype, np.integer):
         return np.zeros(len(values), dtype=bool)
-    return np.array([value is None or value != value or value == "" for value in values.tolist()], dtype=bool)
+    return pd.isna(values) | (values.astype(object) == "")

@@ -10,6 +10,7 @@ import pandas as pd
 from pandas.api import types
 
 from recil.errors import InputError
+from recil.logs.exact_rewards import narrowest
 from recil.logs.session_log import Column
 
 LARGEST_EXACT = 2**53  # beyond it a float no longer holds every whole number
@@ -25,7 +26,7 @@ class Ids:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A column of values. values: [R]; bad: bool [R], the value does not fit; rounded: values that float32 changed."""
+    """A column of values. values: [R]; bad: bool [R], the value does not fit; rounded: values changed by rounding."""
 
     values: np.ndarray
     bad: np.ndarray
@@ -137,6 +138,17 @@ def read_numbers(column: pd.Series) -> Parsed:
     # Whole numbers that float32 cannot hold are most likely ids or codes: worth a word.
     rounded = int((~bad & (np.floor(exact) == exact) & (values.astype(np.float64) != exact)).sum())
     return Parsed(np.where(bad, np.float32(0), values), bad, rounded=rounded)
+
+
+def read_rewards(column: pd.Series) -> Parsed:
+    """Numbers as float32 or float64, whichever is the narrowest that changes none. bad: no number, or not finite."""
+    column = plain(column)
+    exact = _floats(column)
+    bad = ~np.isfinite(exact)
+    rounded = 0
+    if types.is_integer_dtype(column.dtype) and not bad.any() and np.abs(exact).max(initial=0) > LARGEST_EXACT:
+        rounded = int((exact.astype(object).astype(int) != column.to_numpy(dtype=object)).sum())
+    return Parsed(narrowest(np.where(bad, 0.0, exact)), bad, rounded=rounded)
 
 
 def _floats(column: pd.Series) -> np.ndarray:

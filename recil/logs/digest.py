@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recil.logs.exact_rewards import narrowest
 from recil.logs.history import PAD
 from recil.logs.session_log import SessionLog
 
@@ -33,10 +34,12 @@ def _parts(log: SessionLog) -> Iterator[tuple[str, Any]]:
     yield "reward_name", log.reward_name
     yield "item_ids", _ids(log.item_ids)
     yield "items", log.items.astype(np.int32)
-    yield "reward", np.where(shown, log.reward, 0).astype(np.float32)
+    yield "reward", narrowest(np.where(shown, log.reward, 0))
     yield "offsets", log.offsets.astype(np.int64)
     yield "session_ids", _ids(log.session_ids)
     yield "propensity", None if log.propensity is None else np.where(shown, log.propensity, 1).astype(np.float32)
+    for name, values in sorted(log.propensity_of.items()):
+        yield f"propensity of {name}", np.where(shown, values, 1).astype(np.float32)
     yield "timestamp", None if log.timestamp is None else log.timestamp.astype(np.int64)
     yield "user_ids", None if log.user_ids is None else _ids(log.user_ids)
     yield "terminated", None if log.terminated is None else log.terminated.astype(bool)

@@ -17,7 +17,7 @@ class History:
     """B sessions of up to T steps with slates of up to K items.
 
     items       int64 [B, T, K], catalogue index, -1 where nothing is shown
-    reward      float32 [B, T, K], 0 where nothing is shown
+    reward      float32 or float64 [B, T, K], 0 where nothing is shown
     length      int64 [B], number of steps that took place; steps from there on are padding
     session     int64 [B], the sessions' addresses for draws (recil.random), not their position in the batch
     propensity  float32 [B, T, K] or None, probability of each item given the items before it in its slate

@@ -69,4 +69,4 @@ def _saved(source: Path, reward: str, options: dict[str, Any]) -> SessionLog:
     other = SessionLog.from_frame(
         log.to_frame(), log.items_frame(), reward, place=str(source), slate_size=log.slate_size
     )
-    return replace(other, item_features=log.item_features, notes=log.notes)
+    return replace(other, item_features=log.item_features, notes={**other.notes, **log.notes})

@@ -13,16 +13,20 @@ from recil.logs.checks import Findings, differs_within
 from recil.logs.columns import (
     Parsed,
     is_unusable,
+    read_categories,
     read_flags,
     read_ids,
     read_numbers,
+    read_rewards,
     read_side,
     read_times,
     read_whole,
 )
 from recil.logs.items import Catalogue
+from recil.logs.session_log import POLICY
 
-NAMED = ("session_id", "step", "position", "item_id", "propensity", "timestamp", "user_id", "terminated")
+NAMED = ("session_id", "step", "position", "item_id", "propensity", "timestamp", "user_id", "terminated", POLICY)
+OF_POLICY = "propensity_"  # and the name of a logging policy
 ROUNDING = 1e-6  # a probability of 1 that went through a logarithm in float32
 
 
@@ -51,6 +55,7 @@ class Rows:
     feedback: dict[str, Parsed] = field(default_factory=dict)
     context: dict[str, Parsed] = field(default_factory=dict)
     user: dict[str, Parsed] = field(default_factory=dict)
+    propensity_of: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
 
 
@@ -80,10 +85,12 @@ def read_rows(
         new_step=new_step,
         item_ids=item_ids,
         item=item,
-        reward=_reward(findings, reward),
+        reward=np.zeros(0),
     )
+    _reward(findings, rows, reward)
     _duplicates(findings, rows)
     _optional(findings, rows)
+    _logging_policies(findings, rows)
     _side_columns(findings, rows, reward, categorical)
     return findings, rows
 
@@ -133,10 +140,12 @@ def _items(findings: Findings, catalogue: Catalogue | None) -> tuple[np.ndarray,
     return catalogue.ids, item
 
 
-def _reward(findings: Findings, name: str) -> np.ndarray:
-    parsed = read_numbers(findings.frame[name])
+def _reward(findings: Findings, rows: Rows, name: str) -> None:
+    parsed = read_rewards(findings.frame[name])
     findings.add(name, parsed.bad, "is not a finite number", "give every item shown its reward, 0 where there is none")
-    return parsed.values
+    rows.reward = parsed.values
+    if parsed.rounded:
+        rows.notes[f"values of {name} rounded to float64"] = parsed.rounded
 
 
 def _duplicates(findings: Findings, rows: Rows) -> None:
@@ -175,6 +184,42 @@ def _optional(findings: Findings, rows: Rows) -> None:
         _constant(findings, rows, "terminated", parsed.values, rows.new_session, "session")
 
 
+def _logging_policies(findings: Findings, rows: Rows) -> None:
+    """Who served each session, and how probable the item was under each of those who might have."""
+    frame = findings.frame
+    if POLICY in frame.columns:
+        if is_unusable(frame[POLICY]):
+            raise InputError(findings.place, f"column {POLICY!r} holds no names", "give each policy's name or number")
+        parsed = read_categories(frame[POLICY])
+        unnamed = parsed.values < 0
+        findings.add(POLICY, unnamed, "is null", "name the policy of every session, or leave the column out")
+        rows.context[POLICY] = parsed
+        differs = differs_within(parsed.values, rows.order, rows.new_session) & ~unnamed
+        remedy = "start a session where another policy takes over, or give the column another name"
+        findings.add(POLICY, differs, "is not the policy that the session began with", remedy)
+    for column in frame.columns:
+        if str(column).startswith(OF_POLICY):
+            parsed = read_numbers(frame[column])
+            bad = parsed.bad | ~((parsed.values >= 0) & (parsed.values <= 1 + ROUNDING))
+            remedy = "give the item's probability under that policy in every row, or leave the column out"
+            findings.add(str(column), bad, "is not a probability in [0, 1]", remedy)
+            rows.propensity_of[str(column).removeprefix(OF_POLICY)] = parsed.values
+    _note_other_propensities(rows)
+
+
+def _note_other_propensities(rows: Rows) -> None:
+    """Where `propensity` is not that of the row's policy it is a mixture's, or one of the two is wrong."""
+    if POLICY not in rows.context or rows.propensity is None:
+        return
+    names, differ = rows.context[POLICY].categories or (), 0
+    for code, name in enumerate(names):
+        if name in rows.propensity_of:
+            own = rows.context[POLICY].values == code
+            differ += int((~np.isclose(rows.propensity[own], rows.propensity_of[name][own], rtol=1e-3, atol=0)).sum())
+    if differ:
+        rows.notes["rows whose propensity is not that under their policy"] = differ
+
+
 def _constant(findings: Findings, rows: Rows, name: str, values: np.ndarray, starts: np.ndarray, group: str) -> None:
     bad = differs_within(values, rows.order, starts)
     findings.add(name, bad, f"is not the same throughout the {group}", f"give one value per {group}")
@@ -190,9 +235,9 @@ def _not_backwards(findings: Findings, rows: Rows, timestamp: np.ndarray) -> Non
 
 def _side_columns(findings: Findings, rows: Rows, reward: str, categorical: Sequence[str]) -> None:
     for name in findings.frame.columns:
-        if name in NAMED or name == reward:
-            continue
         text = str(name)
+        if name in NAMED or name == reward or text.startswith(OF_POLICY):
+            continue
         if text.startswith("Unnamed:") or text == "":
             rows.notes["columns without a name left out"] = rows.notes.get("columns without a name left out", 0) + 1
             continue

@@ -40,5 +40,6 @@ def cut(log: SessionLog, sessions: np.ndarray, first: np.ndarray, lengths: np.nd
         terminated=None if log.terminated is None else log.terminated[sessions],
         feedback={name: column.take(steps) for name, column in log.feedback.items()},
         context={name: column.take(steps) for name, column in log.context.items()},
+        propensity_of={name: values[steps] for name, values in log.propensity_of.items()},
         user_features={name: column.take(sessions) for name, column in log.user_features.items()},
     )

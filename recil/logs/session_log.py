@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from recil.logs.summary import LogSummary
 
+POLICY = "policy"  # the context column that names the logging policy of each session
+
 
 @dataclass(frozen=True)
 class Column:
@@ -53,7 +55,7 @@ class SessionLog:
 
     item_ids       [A], the catalogue: the id behind each index
     items          int32 [N, K], catalogue index by position, -1 where nothing stands
-    reward         float32 [N, K], 0 at pads
+    reward         float32 or float64 [N, K], 0 at pads; float64 where float32 would change a value
     offsets        int64 [S + 1], session s owns the steps offsets[s] to offsets[s + 1] - 1
     session_ids    [S]
     propensity     float32 [N, K] or None, in (0, 1], 1 at pads: probability of the item given those before it
@@ -61,9 +63,12 @@ class SessionLog:
     user_ids       [S] or None
     terminated     bool [S] or None: the user left after the last step (False: the log was cut)
     feedback       name -> Column [N, K], seen after the slate
-    context        name -> Column [N], known before the slate (columns `context_*` of the table)
+    context        name -> Column [N], known before the slate (columns `context_*` of the table); POLICY among them says
+                   which of several logging policies served the session, and is no input of a policy or of a user
     user_features  name -> Column [S] (columns `user_*`)
     item_features  name -> Column [A] or [A, M] (columns `item_*`)
+    propensity_of  name of a logging policy -> float32 [N, K] in [0, 1], 1 at pads: what `propensity` would be, had this
+                   policy served the session (columns `propensity_<name>`)
     notes          what the reader counted or set aside, in words -> number
     reward_name    the column of the table that is the reward
 
@@ -83,6 +88,7 @@ class SessionLog:
     context: Mapping[str, Column] = field(default_factory=dict)
     user_features: Mapping[str, Column] = field(default_factory=dict)
     item_features: Mapping[str, Column] = field(default_factory=dict)
+    propensity_of: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
     reward_name: str = "click"
 
@@ -95,6 +101,7 @@ class SessionLog:
             "session_ids": (self.session_ids, (sessions,)),
             "user_ids": (self.user_ids, (sessions,)),
             "terminated": (self.terminated, (sessions,)),
+            **{f"propensity_of {name}": (array, self.items.shape) for name, array in self.propensity_of.items()},
         }
         for name, (array, shape) in shapes.items():
             if array is not None and array.shape != shape:
@@ -138,6 +145,11 @@ class SessionLog:
         """Items shown."""
         return int((self.items != PAD).sum())
 
+    @property
+    def known_context(self) -> dict[str, Column]:
+        """The context columns that policies and users may look at: all but the name of the logging policy."""
+        return {name: column for name, column in self.context.items() if name != POLICY}
+
     def rows(self, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Step rows of these sessions as a padded block: int64 [B, T] (0 at padding) and the mask bool [B, T]."""
         lengths = self.lengths[sessions]
@@ -166,7 +178,7 @@ class SessionLog:
             session=torch.from_numpy(chosen),
             propensity=None if self.propensity is None else padded(torch.from_numpy(self.propensity[rows]), 1.0),
             feedback={name: column(source) for name, source in self.feedback.items()},
-            context={name: column(source) for name, source in self.context.items()},
+            context={name: column(source) for name, source in self.known_context.items()},
             user={name: source.tensor(chosen) for name, source in self.user_features.items()},
             terminated=None if self.terminated is None else torch.from_numpy(self.terminated[chosen]),
         )

@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from recil.errors import InputError
-from recil.logs.clusters import SESSION, clusters_of
+from recil.logs.clusters import SESSION, USER, clusters_of
 from recil.logs.select import cut, select
 from recil.logs.session_log import SessionLog
 from recil.random import stable_hashes
 
 USERS_ON_BOTH_SIDES = "users on both sides of the split"
+DIVIDED = "sessions divided by the split in time"
 
 
 def split(
@@ -29,27 +31,32 @@ def split(
     by="time": steps before `at` (in the unit of the log's timestamps; the (1 - test) quantile of the steps' times when
     None) are train, the others test. A session on both sides is divided: its train part did not end (terminated False),
     both parts keep the session's id, and notes count the divided, and the users on both sides.
-    by="session" or "user": each user (each session, where the log names no users) is drawn into test with probability
-    `test`, by a hash of seed and name alone, so that a side depends neither on the order nor on the others. No user
-    stands on both sides: what is learned of a user would help to predict the user's held-out sessions. `cluster` names
-    other units ("session" divides users; notes count them).
+    by="session": each user (each session, where the log names no users) is drawn into test with probability `test`, by
+    a hash of seed and name alone, so that a side depends neither on the order nor on the others. No user stands on both
+    sides: what is learned of a user would help to predict the user's held-out sessions. `cluster` names other units, as
+    in `clusters_of`: "session" or a column may divide users, and notes count them.
+    by="user": the same, and refused where the log names no users.
     Raises InputError where a side would be empty.
     """
     if not 0 < test < 1:
         raise InputError("split", f"test={test} is no share", "give a number between 0 and 1, such as 0.2")
-    if by == "session":
-        return _by_unit(log, test, seed, cluster)
-    if by == "user":
-        return _by_unit(log, test, seed, cluster or "user")
+    if by not in ("time", "user", "session"):
+        raise InputError("split", f"by={by!r} is unknown", 'use by="time", by="user" or by="session"')
+    if by != "session" and cluster not in (None, by):
+        raise InputError("split", f"by={by!r} takes no cluster={cluster!r}", 'use by="session", or leave cluster out')
     if by == "time":
         return _by_time(log, test, at)
-    raise InputError("split", f"by={by!r} is unknown", 'use by="time", by="user" or by="session"')
+    return _by_unit(log, test, seed, USER if by == "user" else cluster)
 
 
 def _by_unit(log: SessionLog, test: float, seed: int, cluster: str | None) -> tuple[SessionLog, SessionLog]:
     units = clusters_of(log, cluster)
-    names = log.session_ids if units.name == SESSION else units.keys
+    names = log.session_ids
+    if units.name != SESSION:
+        names = np.empty(units.count, dtype=np.int64)
+        names[units.numbers] = units.keys
     held_out = stable_hashes(names.tolist(), "split", seed) < int(test * 2**63)
+    held_out = held_out if units.of is None else held_out[units.of]
     if held_out.all() or not held_out.any():
         side = "train" if held_out.all() else "test"
         raise InputError(
@@ -58,16 +65,15 @@ def _by_unit(log: SessionLog, test: float, seed: int, cluster: str | None) -> tu
             f"give more {units.plural} or another share",
         )
     train, test_side = select(log, ~held_out), select(log, held_out)
-    if units.name == SESSION and log.user_ids is not None:
-        notes = dict(log.notes) | {USERS_ON_BOTH_SIDES: _users_on_both_sides(train, test_side)}
-        return replace(train, notes=notes), replace(test_side, notes=notes)
-    return train, test_side
+    if units.name == USER or log.user_ids is None:
+        return train, test_side
+    notes = dict(log.notes) | {USERS_ON_BOTH_SIDES: _users_on_both_sides(train, test_side)}
+    return replace(train, notes=notes), replace(test_side, notes=notes)
 
 
 def _users_on_both_sides(train: SessionLog, test: SessionLog) -> int:
-    if train.user_ids is None or test.user_ids is None:
-        return 0
-    return len(np.intersect1d(clusters_of(train, "user").keys, clusters_of(test, "user").keys))
+    here, there = (pd.unique(clusters_of(part, USER).keys) for part in (train, test))
+    return len(np.intersect1d(here, there, assume_unique=True))
 
 
 def _by_time(log: SessionLog, test: float, at: int | None) -> tuple[SessionLog, SessionLog]:
@@ -87,7 +93,7 @@ def _by_time(log: SessionLog, test: float, at: int | None) -> tuple[SessionLog, 
         )
     everyone, starts = np.arange(log.sessions), log.offsets[:-1]
     divided = (before > 0) & (after > 0)
-    notes = dict(log.notes) | {"sessions divided by the split in time": int(divided.sum())}
+    notes = dict(log.notes) | {DIVIDED: int(divided.sum())}
     train = cut(log, everyone, starts, before)
     held_out = cut(log, everyone, starts + before, after)
     if log.user_ids is not None:

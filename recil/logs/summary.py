@@ -24,7 +24,8 @@ class LogSummary:
 
     reward: its column; reward_per_item: mean over items shown; reward_per_session: mean sum over sessions;
     sessions_with_reward: share whose rewards are not all 0; length: quantiles 0, 25, 50, 75, 95 and 100% of the steps
-    of a session; shown_per_step: mean items in a slate; propensity: (smallest, mean) or None; time: (first, last)
+    of a session; shown_per_step: mean items in a slate; propensity: (smallest, mean) or None; policies: those that the
+    log knows the probabilities under, beside the row's own; time: (first, last)
     or None; terminated: share of sessions that the user left, or None; users, item counts: distinct;
     notes: as in the log.
     """
@@ -47,6 +48,7 @@ class LogSummary:
     time: tuple[int, int] | None
     terminated: float | None
     feedback: tuple[str, ...]
+    policies: tuple[str, ...]
     context: tuple[str, ...]
     user_features: tuple[str, ...]
     item_features: tuple[str, ...]
@@ -77,6 +79,7 @@ class LogSummary:
                 if self.propensity is None
                 else f"smallest {self.propensity[0]:.3g}, mean {self.propensity[1]:.3g}",
             ),
+            *([("", f"and under each of the policies {', '.join(self.policies)}")] if self.policies else []),
             ("time", "none" if self.time is None else _period(*self.time)),
             ("user left", "unknown" if self.terminated is None else f"{self.terminated:.1%} of sessions"),
             ("feedback", ", ".join(self.feedback) or "none"),
@@ -127,6 +130,7 @@ def summarise(log: SessionLog) -> LogSummary:
         time=None if log.timestamp is None else (int(log.timestamp.min()), int(log.timestamp.max())),
         terminated=None if log.terminated is None else float(log.terminated.mean()),
         feedback=tuple(log.feedback),
+        policies=tuple(log.propensity_of),
         context=tuple(log.context),
         user_features=tuple(log.user_features),
         item_features=tuple(log.item_features),

@@ -11,10 +11,11 @@ import pandas as pd
 
 from recil.errors import InputError
 from recil.logs.checks import refuse_existing, require_columns, set_aside, write_quarantine
+from recil.logs.exact_rewards import as_written
 from recil.logs.history import PAD
 from recil.logs.items import Catalogue, read_items, values_of
-from recil.logs.rows import NAMED, Rows, read_rows
-from recil.logs.session_log import Column, SessionLog
+from recil.logs.rows import NAMED, OF_POLICY, Rows, read_rows
+from recil.logs.session_log import POLICY, Column, SessionLog
 
 WIDEST_SLATE = 1000  # beyond it a position is more likely an id than a place in a slate
 
@@ -31,9 +32,10 @@ def from_frame(
     """A SessionLog from a table with one row per item shown, in any order.
 
     frame: session_id, step, item_id and the column named by `reward`; optional position (from 0), propensity,
-    timestamp, user_id, terminated, context_* (one value per step, known before the slate), user_* (one per session);
-    every other column is feedback. items: item_id and item_* columns, its order is the catalogue's; without it the
-    catalogue is the sorted ids of the table. place: how errors name the table. quarantine: set sessions with a
+    timestamp, user_id, terminated, context_* (one value per step, known before the slate), user_* (one per session),
+    policy (who logged the session), propensity_* (the item's probability under that policy, whoever logged it); every
+    other column is feedback. items: item_id and item_* columns, its order is the catalogue's; without it the catalogue
+    is the sorted ids of the table. place: how errors name the table. quarantine: set sessions with a
     violation aside, into this .csv or .parquet file (True: nowhere), and count them in the notes. categorical: columns
     of numbers that are codes. slate_size: at least this many slots.
 
@@ -129,6 +131,7 @@ def _assemble(rows: Rows, catalogue: Catalogue | None, reward: str, place: str, 
         context={name: side.column(layout.first_of_step) for name, side in rows.context.items()},
         user_features={name: side.column(layout.first_of_session) for name, side in rows.user.items()},
         item_features={} if catalogue is None else catalogue.features,
+        propensity_of={name: layout.grid(values, 1.0) for name, values in rows.propensity_of.items()},
         notes=notes,
         reward_name=reward,
     )
@@ -148,10 +151,12 @@ def to_frame(log: SessionLog) -> pd.DataFrame:
         "step": (np.arange(log.steps) - log.offsets[:-1][session])[step],
         "position": slot,
         "item_id": log.item_ids[log.items[step, slot]],
-        log.reward_name: log.reward[step, slot],
+        log.reward_name: as_written(log.reward[step, slot]),
     }
     if log.propensity is not None:
         columns["propensity"] = log.propensity[step, slot]
+    for name, values in log.propensity_of.items():
+        columns[f"{OF_POLICY}{name}"] = values[step, slot]
     if log.timestamp is not None:
         columns["timestamp"] = log.timestamp[step]
     if log.user_ids is not None:
@@ -159,7 +164,7 @@ def to_frame(log: SessionLog) -> pd.DataFrame:
     if log.terminated is not None:
         columns["terminated"] = log.terminated[of_row]
     for name, column in log.context.items():
-        columns[_checked(name, "context_", columns)] = values_of(column, step)
+        columns[name if name == POLICY else _checked(name, "context_", columns)] = values_of(column, step)
     for name, column in log.user_features.items():
         columns[_checked(name, "user_", columns)] = values_of(column, of_row)
     for name, column in log.feedback.items():
@@ -168,7 +173,7 @@ def to_frame(log: SessionLog) -> pd.DataFrame:
 
 
 def _checked(name: str, prefix: str, taken: dict[str, object]) -> str:
-    misread = not name.startswith(prefix) if prefix else name.startswith(("context_", "user_", "item_"))
+    misread = not name.startswith(prefix) if prefix else name.startswith(("context_", "user_", "item_", OF_POLICY))
     if misread or name in taken or name in NAMED:
         kind = f"a column of the kind {prefix}*" if prefix else "feedback"
         raise InputError("the log", f"column {name!r} cannot be told from another as {kind}", "rename it")

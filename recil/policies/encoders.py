@@ -57,7 +57,7 @@ class EncoderConfig:
         return replace(
             self,
             feedback=features_of(log.feedback),
-            context=features_of(log.context),
+            context=features_of(log.known_context),
             user=features_of(log.user_features),
         )
 

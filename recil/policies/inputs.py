@@ -14,6 +14,8 @@ from recil.logs.history import History
 from recil.logs.session_log import Column
 
 _Module = TypeVar("_Module", bound=nn.Module)
+# To a network larger rewards look like this one: products of what float64 holds overflow float32.
+LARGEST_REWARD = 2.0**24
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ class StepInput(nn.Module):
         vectors = nn.functional.embedding(history.items.clamp(min=0), table)
         for gate in self.gates:
             vectors = vectors * (1 + gate(history.feedback.get(gate.feature.name), shape, table))
-        parts = [(vectors * share).sum(2), (vectors * share * history.reward.to(table.dtype)[..., None]).sum(2)]
+        reward = history.reward.clamp(-LARGEST_REWARD, LARGEST_REWARD).to(table.dtype)
+        parts = [(vectors * share).sum(2), (vectors * share * reward[..., None]).sum(2)]
         for part in self.feedback:
             answer = part(history.feedback.get(part.feature.name), shape, table)
             parts.append((answer * share).sum(2))

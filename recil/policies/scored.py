@@ -65,7 +65,7 @@ class ScoredPolicy:
 
     def log_prob_of_sessions(self, sessions: History) -> Tensor:
         """[B, T, K]: log-probability of each logged slate given the steps before it, 0 at pads."""
-        scores = sessions.reward.new_zeros(sessions.items.shape)
+        scores = sessions.items.new_zeros(sessions.items.shape, dtype=torch.float32)
         for step in range(sessions.steps):
             # Sessions that have ended are not scored again at every step of the longest one.
             going_on = torch.nonzero(sessions.length > step)[:, 0]

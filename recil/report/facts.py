@@ -11,6 +11,7 @@ import numpy as np
 
 from recil.experiment.evidence import Evidence
 from recil.logs.session_log import SessionLog
+from recil.logs.split import DIVIDED, USERS_ON_BOTH_SIDES
 from recil.report.curves import Record, read_record, records_of
 from recil.report.page import Code, Grid, Section, Text, section
 from recil.report.words import DASH, listed, seconds
@@ -49,7 +50,11 @@ def _facts(evidence: Evidence) -> Iterator[tuple[str, str]]:
     yield "log", f"{experiment.log.path}, reward: {train.reward_name}"
     yield "catalogue", f"{train.catalogue:,} items, slates of {train.slate_size}"
     at = "" if split.at is None else f", at {split.at}"
-    yield "split", f"by {split.by}, {split.test:.0%} held out{at}"
+    whole = "" if split.cluster is None else f", each {split.cluster} whole"
+    yield "split", f"by {split.by}, {split.test:.0%} held out{at}{whole}"
+    for note in (DIVIDED, USERS_ON_BOTH_SIDES):
+        if note in test.notes:
+            yield "", f"{note}: {test.notes[note]:,}"
     yield "to learn from", _log(train)
     yield "held out", _log(test)
     given = "the log's own" if test.propensity is not None else "of a clone fitted to the sessions to learn from"

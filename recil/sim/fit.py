@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from recil.errors import InputError
+from recil.logs.clusters import Clusters, clusters_of
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
 from recil.sim.behaviour import Behaviour
@@ -27,6 +28,7 @@ from recil.sim.optimise import Metrics, by_length, optimise
 from recil.sim.rates import baselines_of
 from recil.sim.select_choice import select_choice, select_window
 from recil.sim.start import start_at_rates
+from recil.sim.units import set_aside
 from recil.sim.user_config import UserConfig
 from recil.sim.users import Starts, UserModel, ends_of, item_columns_of, score
 
@@ -49,6 +51,15 @@ def check_rewards(log: SessionLog) -> None:
         )
 
 
+def enough_units(log: SessionLog, cluster: str | None, what: str) -> Clusters:
+    """The units of the log. InputError where they are too few to hold some out. what: is to be fitted."""
+    units = clusters_of(log, cluster)
+    if units.count < 10:
+        remedy = "bring at least 10" + ("" if log.sessions < 10 else ', or set cluster to "session"')
+        raise InputError("log", f"{units.count} {units.plural} are too few to fit {what} to", remedy)
+    return units
+
+
 def fit_users(
     log: SessionLog,
     config: UserConfig | None = None,
@@ -61,13 +72,12 @@ def fit_users(
 
     on_metrics is called after each epoch with `users/nll` and `users/held_out_nll`, per session, in nats.
     checkpoint: a file, written after each epoch; a fit that was cut off goes on from it and ends where it would have.
-    Raises InputError when rewards are not 0/1, none is 1, there are too few sessions to hold some out, or the
-    checkpoint is damaged or of another log, config or seed.
+    Raises InputError when rewards are not 0/1, none is 1, there are too few users (sessions, where the log names no
+    users) to hold some out, or the checkpoint is damaged or of another log, config or seed.
     """
     config = config or UserConfig()
     check_rewards(log)
-    if log.sessions < 10:
-        raise InputError("log", f"{log.sessions} sessions are too few to fit users to", "bring at least 10")
+    enough_units(log, config.cluster, "users")
     streams = Streams(seed)
     choice, choices = select_choice(log, config, streams)
     window, windows = select_window(log, config, choice, streams)
@@ -84,16 +94,16 @@ def fit_users(
         starts_of(behaviour, item_columns, log),
         log.item_ids,
         item_columns,
-        baselines_of(log),
+        baselines_of(log, config.cluster),
         float(ends_of(log).mean()),
         {**report, **choices, **windows},
     )
 
 
 def split_sessions(log: SessionLog, config: UserConfig, streams: Streams) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the sessions to climb on, and of those that say when to stop."""
-    shuffled = streams.numpy("users.held_out").permutation(log.sessions)
-    held_out, train = np.split(shuffled, [max(1, int(config.held_out * log.sessions))])
+    """Positions of the sessions to climb on, and of those that say when to stop; no unit has some in both."""
+    count = max(1, int(config.held_out * log.sessions))
+    held_out, train = set_aside(clusters_of(log, config.cluster), count, streams.numpy("users.held_out"))
     return train, held_out
 
 
@@ -107,7 +117,7 @@ def starts_of(behaviour: Behaviour, item_columns: Mapping[str, Tensor], log: Ses
             kinds[torch.from_numpy(chosen)] = torch.softmax(by_kind + behaviour.type_log_prior(), -1)
     rows, inside = log.rows(everything)
     context = {}
-    for name, column in log.context.items():
+    for name, column in log.known_context.items():
         values = column.tensor(rows)
         context[name] = torch.where(torch.from_numpy(inside), values, torch.zeros((), dtype=values.dtype))
     user = {name: column.tensor(everything) for name, column in log.user_features.items()}

@@ -29,7 +29,7 @@ def layout_of(log: SessionLog, config: UserConfig, choice: ChoiceName) -> UserLa
         window=config.window if shows_items_again(log) else 0,
         items=features_of(log.item_features),
         users=features_of(log.user_features),
-        contexts=features_of(log.context),
+        contexts=features_of(log.known_context),
         feedback=tuple(Feature.of(name, column) for name, column in sorted(log.feedback.items()) if is_answer(column)),
     )
 

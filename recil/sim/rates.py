@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recil.logs.clusters import clusters_of
 from recil.logs.session_log import SessionLog
 from recil.random import Streams
+from recil.sim.units import set_aside
 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 # Sessions that decide on a strength, at most; steps that are counted at a time.
@@ -144,17 +146,19 @@ def item_counts(log: SessionLog) -> tuple[np.ndarray, np.ndarray]:
     return clicks, shown
 
 
-def fit_rates(log: SessionLog, *chain: tuple[str, ...], seed: int = 0) -> Rates:
+def fit_rates(log: SessionLog, *chain: tuple[str, ...], seed: int = 0, cluster: str | None = None) -> Rates:
     """Rates along a chain of groupings, e.g. fit_rates(log, ("context_tab",), ("item", "context_tab")).
 
     The strength of each level is the one that predicts a held-out fifth of the log's sessions best (of very many
-    sessions, 50,000).
+    sessions, 50,000). cluster: what is held out whole; see `clusters_of`.
     """
+    units = clusters_of(log, cluster)
     whole, overall = [_Sums.of(log, names) for names in chain], _Sums.of(log, ())
-    if log.sessions < 2:
+    if units.count < 2:
         return Rates(overall.rate(), tuple(s.level(n, STRENGTHS[2]) for s, n in zip(whole, chain, strict=True)))
-    order = Streams(seed).numpy("rates.held_out").permutation(log.sessions)
-    outer = log.select(np.sort(order[: min(max(1, log.sessions // 5), MOST_HELD_OUT)]))
+    count = min(max(1, log.sessions // 5), MOST_HELD_OUT)
+    held_out, _ = set_aside(units, count, Streams(seed).numpy("rates.held_out"))
+    outer = log.select(np.sort(held_out))
     shown = outer.items >= 0
     clicked = outer.reward[shown]
     rate = np.full(len(clicked), overall.without(_Sums.of(outer, ())).rate())
@@ -168,11 +172,11 @@ def fit_rates(log: SessionLog, *chain: tuple[str, ...], seed: int = 0) -> Rates:
     return Rates(overall.rate(), levels)
 
 
-def baselines_of(log: SessionLog) -> dict[str, Rates]:
+def baselines_of(log: SessionLog, cluster: str | None = None) -> dict[str, Rates]:
     """What users are held against: a constant, item rates, by position, and within the first categorical context."""
-    baselines = {"constant": fit_rates(log), "item rate": fit_rates(log, ("item",))}
+    chains: dict[str, tuple[tuple[str, ...], ...]] = {"constant": (), "item rate": (("item",),)}
     if log.slate_size > 1:
-        baselines["item, position"] = fit_rates(log, ("position",), ("item", "position"))
-    for name in [name for name, column in log.context.items() if column.categories is not None][:1]:
-        baselines[f"item, {name.removeprefix('context_')}"] = fit_rates(log, (name,), ("item", name))
-    return baselines
+        chains["item, position"] = (("position",), ("item", "position"))
+    for name in [name for name, column in log.known_context.items() if column.categories is not None][:1]:
+        chains[f"item, {name.removeprefix('context_')}"] = ((name,), ("item", name))
+    return {name: fit_rates(log, *chain, cluster=cluster) for name, chain in chains.items()}

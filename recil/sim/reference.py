@@ -16,12 +16,13 @@ from recil.logs.session_log import Column, SessionLog
 from recil.policies.folder import catalogue_digest
 from recil.random import Streams
 from recil.sim.earlier import with_earlier
-from recil.sim.fit import check_rewards
+from recil.sim.fit import check_rewards, enough_units
 from recil.sim.optimise import Metrics
 from recil.sim.reference_config import ReferenceConfig
 from recil.sim.reference_fit import optimise_reference, predict_clicks, start_at_rates
 from recil.sim.reference_network import ReferenceLayout, ResponseNetwork
 from recil.sim.reference_repeats import repeats_of
+from recil.sim.units import set_aside
 
 __all__ = ["ReferenceConfig", "ResponseReference", "fit_reference"]
 
@@ -80,16 +81,14 @@ def fit_reference(
     """A reference fitted to the log's clicks, on every column of it.
 
     on_metrics is called after each epoch with `reference/nll` and `reference/held_out_log_loss`, per impression, nats.
-    Raises InputError when rewards are not 0/1, none is 1, or there are too few sessions to hold some out.
+    Raises InputError when rewards are not 0/1, none is 1, or there are too few users (sessions, where the log names no
+    users) to hold some out.
     """
     config = config or ReferenceConfig()
     check_rewards(log)
-    if log.sessions < 10:
-        raise InputError("log", f"{log.sessions} sessions are too few to fit a reference to", "bring at least 10")
-    streams = Streams(seed)
-    shuffled = streams.numpy("reference.held_out").permutation(log.sessions)
-    cut = min(max(1, int(config.held_out * log.sessions)), log.sessions - 1)
-    held_out, train = np.split(shuffled, [cut])
+    units, streams = enough_units(log, config.cluster, "a reference"), Streams(seed)
+    count = min(max(1, int(config.held_out * log.sessions)), log.sessions - 1)
+    held_out, train = set_aside(units, count, streams.numpy("reference.held_out"))
     layout = ReferenceLayout.of(log, config.width)
     columns = {
         feature.name: log.item_features[feature.name].tensor(np.arange(log.catalogue)) for feature in layout.items

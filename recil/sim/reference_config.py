@@ -23,6 +23,8 @@ class ReferenceConfig:
     """Epochs without a better held-out loss before the fit stops."""
     held_out: float = 0.1
     """Share of the sessions that decide when to stop."""
+    cluster: str | None = None
+    """What is held out whole: "user", "session", or a column. None: users where the log names them."""
     weight_decay: float = 0.1
     """Share of each matrix of the network taken off per step, times the learning rate."""
     vector_scale: float = 0.3

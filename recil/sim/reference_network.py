@@ -57,7 +57,7 @@ class ReferenceLayout:
             bool(((log.reward > 0).sum(1) > 1).any()),
             features_of(log.item_features),
             features_of(log.user_features),
-            features_of(log.context),
+            features_of(log.known_context),
             features_of(log.feedback),
         )
 

@@ -29,6 +29,8 @@ class UserConfig:
     """Epochs without a better held-out likelihood before the fit stops."""
     held_out: float = 0.1
     """Share of the sessions that decide when to stop."""
+    cluster: str | None = None
+    """What is held out and drawn again whole: "user", "session", or a column. None: users where the log names them."""
     vector_scale: float = 0.2
     """Prior standard deviation of an item vector's entries."""
     appeal_scale: float | None = None

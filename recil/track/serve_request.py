@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recil.errors import InputError
+from recil.logs.exact_rewards import narrowest
 from recil.logs.history import PAD, History
 from recil.random import stable_hash
 from recil.track.serve_columns import Columns, Kind
@@ -146,7 +147,7 @@ def history_of(asked: Sequence[Asked], columns: Columns) -> History:
     rows, steps = len(asked), max(len(session.steps) for session in asked)
     width = max([1, *(len(step.items) for session in asked for step in session.steps)])
     items = np.full((rows, steps, width), PAD, dtype=np.int64)
-    reward = np.zeros((rows, steps, width), dtype=np.float32)
+    reward = np.zeros((rows, steps, width))
     feedback = {name: np.full((rows, steps, width), kind.fill) for name, kind in columns.feedback.items()}
     context = {name: np.full((rows, steps + 1), kind.fill) for name, kind in columns.context.items()}
     user = {name: np.full(rows, kind.fill) for name, kind in columns.user.items()}
@@ -164,7 +165,7 @@ def history_of(asked: Sequence[Asked], columns: Columns) -> History:
             user[name][row] = value
     return History(
         items=torch.from_numpy(items),
-        reward=torch.from_numpy(reward),
+        reward=torch.from_numpy(narrowest(reward)),
         length=torch.tensor([len(session.steps) for session in asked]),
         session=torch.tensor([stable_hash("served", session.session_id) for session in asked]),
         feedback=_tensors(feedback, columns.feedback),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recil.errors import InputError
+from recil.logs.exact_rewards import narrowest
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.adversarial import log_odds
@@ -99,7 +100,7 @@ def adversarial(
     _check(policy, world, demonstrations)
     run = _begin(policy, world, demonstrations, config, seed, reward)
     named = f"{getattr(reward, '__module__', '')}.{getattr(reward, '__qualname__', reward)}"
-    data = (demonstrations.items, demonstrations.reward, demonstrations.offsets)
+    data = (demonstrations.items, narrowest(demonstrations.reward), demonstrations.offsets)
     content = [asdict(config), seed, named, identity_of(world)]
     settings = digest_of_run(content, [*policy.state_dict().values(), *data])
     found = checkpoint and load_checkpoint(checkpoint, run.modules, run.optimisers, settings)

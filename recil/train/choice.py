@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recil.logs.clusters import clusters_of
 from recil.ops.importance import effective_sample_size
 from recil.ops.policy_gradient import per_step_weight
 from recil.policies.softmax import SoftmaxPolicy
@@ -30,11 +31,12 @@ class Gain:
         return self.value - margin * self.error
 
 
-def paired_gain(policy: Tensor, clone: Tensor, log_weight: Tensor) -> Gain:
+def paired_gain(policy: Tensor, clone: Tensor, log_weight: Tensor, unit: np.ndarray | None = None) -> Gain:
     """Self-normalised difference of two policies on the same sessions, first order in the correction.
 
     policy, clone: [S, 2], each session's sum of ratios and of ratio * credit; log_weight: the policy's, [n]. The error
     is that of the pair (each session's influence on the difference of the two ratios), not the sum of two variances.
+    unit: int64 [S], the independent one of each session, whose sums of influence are what varies; None: each its own.
     """
 
     def ratio(sums: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,11 +44,14 @@ def paired_gain(policy: Tensor, clone: Tensor, log_weight: Tensor) -> Gain:
         return value, (sums[:, 1] - value * sums[:, 0]) / sums[:, 0].mean()
 
     (value, influence), (before, influence_before) = ratio(policy), ratio(clone)
-    error = (influence - influence_before).square().sum().sqrt() / len(policy)
+    apart = influence - influence_before
+    if unit is not None:
+        apart = apart.new_zeros(int(unit.max()) + 1).index_add(0, torch.from_numpy(unit).to(apart.device), apart)
+    error = apart.square().sum().sqrt() / len(policy)
     return Gain(float(value - before), float(error), float(effective_sample_size(log_weight)) / len(log_weight))
 
 
-# Fewer rewarded sessions than this say nothing that a standard error could be trusted with.
+# Fewer rewarded units (users, or sessions of a log without users) say nothing that an error could be trusted with.
 ENOUGH_REWARDED = 10
 
 
@@ -55,7 +60,7 @@ class Judge:
     """Held-out sessions with the credit of their items, fixed once: every policy of a run is judged by the same.
 
     credit: [S, T, K], in the order of `held_out`, 0 where nothing was shown; clone: [S, 2], the clone's sums;
-    behaviour: log beta of each batch, [B, T, K].
+    behaviour: log beta of each batch, [B, T, K]; unit: of each held-out session, None where each is its own.
     """
 
     sessions: LoggedSessions
@@ -64,6 +69,7 @@ class Judge:
     credit: Tensor
     clone: Tensor
     behaviour: tuple[Tensor, ...]
+    unit: np.ndarray | None = None
 
     @staticmethod
     def of(learner: Learner, sessions: LoggedSessions, held_out: np.ndarray, batch: int) -> Judge:
@@ -81,20 +87,23 @@ class Judge:
         """The judge of an interrupted run, from the credit it had."""
         parts = (sessions.batch(held_out[start : start + batch]) for start in range(0, len(held_out), batch))
         behaviour = tuple(log_propensity(sessions.with_propensities(part)) for part in parts)
-        judge = Judge(sessions, held_out, batch, credit, torch.empty(0, 2), behaviour)
+        units = clusters_of(sessions.log, sessions.cluster).of
+        unit = None if units is None else units[held_out]
+        judge = Judge(sessions, held_out, batch, credit, torch.empty(0, 2), behaviour, unit)
         return replace(judge, clone=judge._sums(sessions.clone, learner)[0])
 
     def gain(self, learner: Learner) -> Gain:
         """The learner's policy against the clone, in reward per item shown; no gain where too few are rewarded."""
         sums, log_weight = self._sums(learner.policy, learner)
-        gain = paired_gain(sums, self.clone, log_weight)
+        gain = paired_gain(sums, self.clone, log_weight, self.unit)
         value = gain.value if self.rewarded() >= ENOUGH_REWARDED else 0.0
         return Gain(value * learner.scale, gain.error * learner.scale, gain.ess)
 
     def rewarded(self) -> int:
-        """Held-out sessions with any reward."""
+        """Held-out units with any reward."""
         rows, inside = self.sessions.log.rows(self.held_out)
-        return int(((self.sessions.log.reward[rows] != 0).any(-1) & inside).any(-1).sum())
+        rewarded = ((self.sessions.log.reward[rows] != 0).any(-1) & inside).any(-1)
+        return int(rewarded.sum()) if self.unit is None else len(np.unique(self.unit[rewarded]))
 
     def _sums(self, policy: SoftmaxPolicy, learner: Learner) -> tuple[Tensor, Tensor]:
         """Per session [S, 2]: sums of the capped ratios and of ratio * credit; the logs of the ratios shown, [n]."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recil.errors import InputError
+from recil.logs.clusters import clusters_of
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.proposal import Proposal
@@ -37,7 +38,9 @@ class CloneConfig:
     learning_rate  step size of AdamW; halved after each epoch that does not lower the held-out loss, or `annealed`
     weight_decay   share of each weight (but no bias) taken off per step, times the learning rate
     patience       epochs without a better held-out likelihood before stopping
-    held_out       share of the sessions, chosen by a hash of their id, that only decide when to stop
+    held_out       share of the sessions that only decide when to stop: whole users, chosen by a hash of their id, or
+                   single sessions where the log names no users
+    cluster        what is held out whole instead: "user", "session", or a column
     only_rewarded  fit only the items that were rewarded; the others stay in the history
     dropout        share of the entries of steps and states that a training step leaves out: where sessions are few
     tied           an item has one vector, as input of the encoder and as output; see SoftmaxConfig
@@ -66,6 +69,7 @@ class CloneConfig:
     annealed: bool = False
     bfloat16: bool = False
     negatives: int = 0
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         EncoderConfig(self.encoder, self.width)
@@ -114,7 +118,7 @@ def clone(
 def cloning(log: SessionLog, config: CloneConfig, seed: int) -> tuple[SoftmaxPolicy, Objective, Schedule]:
     """The untrained policy, what it is to learn and how."""
     _check(log, config)
-    training, held_out = held_out_sessions(log, config.held_out)
+    training, held_out = held_out_sessions(log, config.held_out, config.cluster)
     policy = SoftmaxPolicy.for_log(
         log, EncoderConfig(config.encoder, config.width), config.item_features, seed, config.tied
     )
@@ -167,14 +171,23 @@ def _sampled(
     return SampledLikelihood(policy, Proposal.of(counts, config.negatives), streams, tables)
 
 
-def held_out_sessions(log: SessionLog, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the other and of the held-out sessions, by a hash of their ids; at least one on each side."""
-    draw = stable_hashes(log.session_ids.tolist(), "held out") / 2.0**63
+def held_out_sessions(log: SessionLog, share: float, cluster: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the other and of the held-out sessions, by a hash of their units' names; a unit is on one side.
+
+    A unit is a user, or a session where the log names no users, or what `cluster` says. Raises InputError where there
+    are fewer than two.
+    """
+    units = clusters_of(log, cluster)
+    if units.count < 2:
+        remedy = "give at least 2: one decides when to stop" + ("" if units.of is None else ', or cluster="session"')
+        raise InputError("held_out", f"the log has {units.count} {units.name}", remedy)
+    names = log.session_ids if units.of is None else units.keys
+    draw = stable_hashes(names.tolist(), "held out") / 2.0**63
     held_out = draw < share
     if not held_out.any():
-        held_out[draw.argmin()] = True
+        held_out = draw == draw.min()
     if held_out.all():
-        held_out[draw.argmax()] = False
+        held_out = draw < draw.max()
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

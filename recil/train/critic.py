@@ -51,7 +51,7 @@ def give_credit(critic: Critic, states: Tensor, sessions: History, scale: float,
     states: [B, T + 1, D] of these sessions. Everything is 0 where nothing was shown.
     """
     shown, took_place = sessions.shown, sessions.happened & sessions.shown.any(-1)
-    own = torch.where(shown, sessions.reward.to(states.dtype) / scale, 0.0)
+    own = torch.where(shown, (sessions.reward / scale).to(states.dtype), 0.0)
     expected_own, expected_after = critic(states[:, :-1])
     expected_own = torch.where(shown, expected_own, 0.0)
     value = torch.where(took_place, expected_own.sum(-1) + expected_after, 0.0)

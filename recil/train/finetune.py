@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from recil.errors import InputError
+from recil.logs.clusters import clusters_of
+from recil.logs.exact_rewards import narrowest
 from recil.logs.history import History
 from recil.logs.session_log import SessionLog
 from recil.ops.proposal import Proposal
@@ -57,7 +59,7 @@ def finetune(
     if isinstance(source, SessionLog):
         if log is not None:
             raise InputError("finetune", "got two logs", "give a world as the source, or one log only")
-        sessions = LoggedSessions(source, frozen, large=sampled is not None)
+        sessions = LoggedSessions(source, frozen, large=sampled is not None, cluster=config.cluster)
         with naming(checkpoint):
             improve_from_log(learner, sessions, config, streams, settings, on_metrics, checkpoint)
         return trained
@@ -78,7 +80,7 @@ def _sampled(
             f"{config.negatives}, but acting in a world draws from the whole catalogue",
             "give a log as the source, or leave negatives at 0",
         )
-    training, _ = held_out_sessions(source, config.held_out)
+    training, _ = held_out_sessions(source, config.held_out, config.cluster)
     proposal = Proposal.of(item_counts(source, training), config.negatives)
     return SampledSteps(proposal, streams, Tables(policy, config.learning_rate))
 
@@ -92,7 +94,7 @@ def _drawn_from(sessions: LoggedSessions, config: FinetuneConfig, streams: Strea
             f"the log has slates of {log.slate_size} items and the world of {slate_size}",
             "give a world with the log's slate size",
         )
-    training, _ = held_out_sessions(log, config.held_out)
+    training, _ = held_out_sessions(log, config.held_out, config.cluster)
 
     def draw(iteration: int, step: int, count: int) -> History:
         generator = streams.numpy("logged", iteration, step)
@@ -108,7 +110,9 @@ def settings_digest(config: GradientConfig, seed: int, policy: SoftmaxPolicy, lo
     digest = hashlib.blake2b(json.dumps([lasting, seed]).encode(), digest_size=16)
     arrays = [value.detach().cpu().numpy() for value in policy.state_dict().values()]
     if log is not None:
-        arrays += [log.items, log.reward, log.offsets]
+        arrays += [log.items, narrowest(log.reward), log.offsets]
+        units = clusters_of(log, content.get("cluster")).of
+        arrays += [] if units is None else [units]
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

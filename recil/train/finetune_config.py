@@ -72,7 +72,10 @@ class FinetuneConfig(GradientConfig):
     kl        cost of KL(pi || clone), in nats per state, as a share of the mean reward of an item shown: the same
               number means the same at any click rate
     epochs    from a log: passes over its sessions, at most
-    held_out  from a log: share of the sessions that choose the stopping point and are never learned from
+    held_out  from a log: share of the sessions that choose the stopping point and are never learned from: whole users,
+              or single sessions where the log names no users
+    cluster   from a log: what is held out whole instead, and what errors and thresholds count: "user", "session", or a
+              column
     margin    from a log: a policy may replace the clone when its held-out gain exceeds this many standard errors; of
               those that may, the one whose gain less one standard error is highest is kept (less the margin's if
               that is smaller)
@@ -89,6 +92,7 @@ class FinetuneConfig(GradientConfig):
     patience: int = 8
     overlap: float = 0.1
     negatives: int = 0
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

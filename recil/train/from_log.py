@@ -48,7 +48,7 @@ def improve_from_log(
     The checkpoint is written after each epoch; a run that resumes from it ends with the same bits.
     """
     log = sessions.log
-    training, held_out = held_out_sessions(log, config.held_out)
+    training, held_out = held_out_sessions(log, config.held_out, config.cluster)
     if config.negatives:
         held_out = affordable(log, held_out, log.catalogue, LOGITS_TO_CHOOSE)
     learner.scale, learner.items = sessions.scale(), log.impressions / log.sessions

@@ -20,11 +20,13 @@ class LoggedSessions:
     """Sessions of a log with propensities: its own, or those of the clone where it has none.
 
     large: the catalogue is scored by blocks of items, and the clone's propensities are left to whoever trains
+    cluster: what is held out whole and counted as one; see `clusters_of`
     """
 
     log: SessionLog
     clone: SoftmaxPolicy
     large: bool = False
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         if self.log.catalogue != self.clone.catalogue:

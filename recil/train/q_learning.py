@@ -59,7 +59,10 @@ def fit_values(
     config = config or QLearningConfig()
     _check(log)
     clone = SoftmaxPolicy.for_log(log, EncoderConfig(config.encoder, config.width), config.item_features, seed)
-    scale = float(np.sqrt(np.square(log.reward, dtype=np.float64).sum() / log.impressions))
+    largest = float(np.abs(log.reward).max())  # squares of shares of it do not overflow
+    scale = largest * float(
+        np.sqrt(np.square(np.divide(log.reward, largest, dtype=np.float64)).sum() / log.impressions)
+    )
     network = QNetwork(clone, scale, seed).eval()
     target = copy.deepcopy(network).requires_grad_(False)
     optimiser = _optimiser(network, config)

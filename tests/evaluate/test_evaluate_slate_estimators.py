@@ -252,6 +252,9 @@ def test_a_supposition_that_the_log_contradicts_is_refused():
     paid = np.stack([np.zeros(len(small.log.items)), small.log.items[:, 0] == 0], 1).astype(np.float32)
     target = RecallPolicy(torch.tensor([1.5, 0.0, 0.0]).double().expand(4, 2, 3))
     found = evaluate(target, replace(small.log, reward=paid), estimators=("iips", "rips", "pdis"), replicates=200)
+    assert [row.verdict for row in found] == ["refuse", "refuse", "trust"]
+    names = ("iips", "rips", "pdis")
+    found = evaluate(target, replace(small.log, reward=paid), estimators=names, replicates=200, assume=names)
     assert [row.verdict for row in found] == ["refuse", "caution", "trust"]
     assert "less biased" in found["iips"].reasons[0]
     assert found["rips"].raw.value == pytest.approx(found["pdis"].raw.value, abs=0.05)

@@ -150,12 +150,25 @@ def test_real_open_bandit(real_logs: Path, policy: str, clicks: int) -> None:
         assert 0 < shown.min() < shown.max() < 1
 
 
-def test_real_movielens_has_one_damaged_line(real_logs: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"column 'timestamp', row 520 \(counted from 0, session 5\): '84743496 https"):
-        read_log(real_logs / "movielens")
-    log = read_log(real_logs / "movielens", quarantine=tmp_path / "aside.csv")
+def test_real_movielens(real_logs: Path) -> None:
+    log = read_log(real_logs / "movielens")
+    assert (log.impressions, log.sessions) == (100_836, 610)
+    assert (len(np.unique(log.items)), log.catalogue) == (9_724, 9_742)
+
+
+def test_a_damaged_time_stamp_of_movielens_is_named_and_its_session_set_aside(real_logs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "movielens"
+    folder.mkdir()
+    (folder / "movies.csv").write_bytes((real_logs / "movielens" / "movies.csv").read_bytes())
+    lines = (real_logs / "movielens" / "ratings.csv").read_text().splitlines()
+    row = next(row for row, line in enumerate(lines[1:]) if line.startswith("5,"))
+    lines[1 + row] += " and a half"
+    (folder / "ratings.csv").write_text("\n".join(lines) + "\n")
+    stamp = lines[1 + row].split(",")[-1]
+    with pytest.raises(InputError) as caught:
+        read_log(folder)
+    assert f"column 'timestamp', row {row} (counted from 0, session 5): '{stamp}' is neither" in str(caught.value)
+    log = read_log(folder, quarantine=tmp_path / "aside.csv")
     aside = pd.read_csv(tmp_path / "aside.csv")
     assert log.impressions + len(aside) == 100_836
-    assert log.sessions + aside["session_id"].nunique() == 610
-    films = set(log.item_ids[np.unique(log.items)]) | set(aside["item_id"])
-    assert (len(films), log.catalogue) == (9_724, 9_742)
+    assert (log.sessions, aside["session_id"].unique().tolist()) == (609, [5])

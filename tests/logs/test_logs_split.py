@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from recil.errors import InputError
 from recil.logs.align import align
-from recil.logs.session_log import SessionLog
+from recil.logs.session_log import Column, SessionLog
+from recil.logs.split import DIVIDED, USERS_ON_BOTH_SIDES
 
 
 def many(sessions: int = 400, prefix: str = "s") -> SessionLog:
@@ -27,28 +30,76 @@ def many(sessions: int = 400, prefix: str = "s") -> SessionLog:
     return SessionLog.from_frame(frame)
 
 
-def test_by_session_every_session_is_on_one_side_about_the_share_asked_for() -> None:
-    log = many(2000)
-    train, test = log.split(by="session", test=0.3, seed=1)
+def with_users(users: object, sessions: int = 400) -> SessionLog:
+    log = many(sessions)
+    return replace(log, user_ids=None if users is None else np.asarray(users)[np.arange(sessions) % len(users)])
+
+
+USERS = {
+    "whole numbers": np.arange(90) * 7 - 40,
+    "text": np.array([f"user {number}" for number in range(90)]),
+    "objects": np.array([*(f"user {number}" for number in range(89)), None], dtype=object),
+    "numbers with gaps": np.append(np.arange(89.0), np.nan),
+}
+
+
+@pytest.mark.parametrize("users", USERS.values(), ids=USERS)
+@pytest.mark.parametrize("by", ["session", "user"])
+def test_no_user_is_on_both_sides(by: str, users: np.ndarray) -> None:
+    log = with_users(users)
+    train, test = log.split(by=by, test=0.3, seed=1)
     assert sorted([*train.session_ids, *test.session_ids]) == sorted(log.session_ids)
+    known = [{str(user) for user in part.user_ids if user is not None and user == user} for part in (train, test)]
+    assert known[0] and known[1] and not known[0] & known[1]
+    assert len(known[0] | known[1]) == 90 - (users.dtype.kind in "fO")
+    assert USERS_ON_BOTH_SIDES not in train.notes and USERS_ON_BOTH_SIDES not in test.notes
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, ""])
+def test_sessions_of_nobody_are_divided_like_sessions_without_users(missing: object) -> None:
+    log = replace(many(2000), user_ids=np.array([missing] * 2000, dtype=object))
+    _, test = log.split(by="session", test=0.3)
+    assert abs(test.sessions - 600) < 5 * np.sqrt(2000 * 0.3 * 0.7)
+
+
+@pytest.mark.parametrize("users", [None, np.arange(2000)], ids=["no users", "a user a session"])
+def test_by_session_about_the_share_asked_for_is_held_out(users: np.ndarray | None) -> None:
+    log = with_users(users, 2000)
+    train, test = log.split(by="session", test=0.3, seed=1)
     # A binomial share: 5 standard deviations, false alarm below one in a million.
     assert abs(test.sessions - 600) < 5 * np.sqrt(2000 * 0.3 * 0.7)
     assert set(log.split(by="session", test=0.3, seed=2)[1].session_ids) != set(test.session_ids)
-    again = log.split(by="session", test=0.3, seed=1)
-    assert again == (train, test)
+    assert log.split(by="session", test=0.3, seed=1) == (train, test)
 
 
-def test_by_session_a_side_depends_on_the_session_alone() -> None:
-    log = many(200)
+@pytest.mark.parametrize("users", [None, *USERS.values()], ids=["no users", *USERS])
+def test_a_side_depends_on_the_name_alone(users: np.ndarray | None) -> None:
+    log = with_users(users, 200)
     held_out = set(log.split(by="session", seed=5)[1].session_ids)
     turned = log.select(np.arange(200)[::-1][:120])
     assert set(turned.split(by="session", seed=5)[1].session_ids) == held_out & set(turned.session_ids)
 
 
-def test_by_session_a_larger_test_share_holds_the_smaller() -> None:
-    log = many(200)
-    small, large = (set(log.split(by="session", test=share)[1].session_ids) for share in (0.2, 0.5))
-    assert small < large
+def test_a_larger_test_share_holds_the_smaller() -> None:
+    for log in (with_users(None, 200), with_users(np.arange(50))):
+        small, large = (set(log.split(by="session", test=share)[1].session_ids) for share in (0.2, 0.5))
+        assert small < large
+
+
+@pytest.mark.parametrize("cluster", ["session", "context_tab", "user_kind"])
+def test_other_units_divide_users_and_the_notes_count_them(cluster: str) -> None:
+    log = with_users(np.arange(90))
+    kind = Column((np.arange(400) % 30).astype(np.int32), tuple(map(str, range(30))))
+    tab = Column(np.repeat(kind.values, 2), kind.categories)
+    log = replace(log, user_features={"user_kind": kind}, context={"context_tab": tab})
+    train, test = log.split(by="session", test=0.4, seed=3, cluster=cluster)
+    both = set(train.user_ids) & set(test.user_ids)
+    assert train.notes == test.notes == {USERS_ON_BOTH_SIDES: len(both)}
+    if cluster == "session":
+        assert len(both) > 60
+        assert set(test.session_ids) == set(with_users(None).split(by="session", test=0.4, seed=3)[1].session_ids)
+    else:  # kinds are users modulo 30
+        assert not both and len(set(test.user_features["user_kind"].values)) < 30
 
 
 def test_by_time_steps_before_the_cut_are_train_and_a_session_on_both_sides_is_divided() -> None:
@@ -63,7 +114,7 @@ def test_by_time_steps_before_the_cut_are_train_and_a_session_on_both_sides_is_d
     assert train.user_ids.tolist() == [0, 1, 2, 3, 4] and test.user_ids.tolist() == [4, 0, 1, 2, 3, 4]
     assert test.to_frame()["step"].tolist() == [0, *[0, 1] * 5]
     for part in (train, test):
-        assert part.notes == {"sessions divided by the split in time": 1}
+        assert part.notes == {DIVIDED: 1, USERS_ON_BOTH_SIDES: 5}
         assert part.item_ids is log.item_ids
         assert part.context["context_tab"].categories == ("a", "b")
     rows = pd.concat([train.to_frame(), test.to_frame()]).sort_values(["session_id", "timestamp"])
@@ -91,8 +142,18 @@ def test_steps_of_the_same_time_fall_on_the_same_side() -> None:
         ({"at": 1000}, "the test side is empty: the cut is at 1000"),
         ({"test": 0.0}, "test=0.0 is no share"),
         ({"test": 1.5}, "test=1.5 is no share"),
-        ({"by": "user"}, "by='user' is unknown"),
-        ({"by": "session", "test": 1e-9}, "the test side is empty: 10 session(s), test=1e-09, seed=0"),
+        ({"by": "day"}, "by='day' is unknown"),
+        ({"by": "time", "cluster": "session"}, "by='time' takes no cluster='session'"),
+        ({"by": "user", "cluster": "session"}, "by='user' takes no cluster='session'"),
+        (
+            {"by": "session", "cluster": "day"},
+            "'day' is no column of the log -> choose among user, session, context_tab",
+        ),
+        ({"by": "session", "test": 1e-9}, "the test side is empty: 5 user(s), test=1e-09, seed=0"),
+        (
+            {"by": "session", "test": 1e-9, "cluster": "session"},
+            "the test side is empty: 10 session(s), test=1e-09, seed=0",
+        ),
         ({"by": "session", "test": 1 - 1e-9}, "the train side is empty"),
     ],
 )
@@ -100,6 +161,14 @@ def test_a_split_that_cannot_be_is_refused(options: dict, said: str) -> None:
     with pytest.raises(InputError) as caught:
         many(10).split(**options)
     assert said in str(caught.value)
+
+
+def test_without_user_ids_nothing_is_counted_and_no_split_by_user() -> None:
+    log = with_users(None)
+    assert log.split(by="time")[0].notes == {DIVIDED: 2}
+    assert log.split(by="session", cluster="session")[0].notes == {}
+    with pytest.raises(InputError, match="the log names no users -> add a column user_id"):
+        log.split(by="user")
 
 
 def test_a_log_without_time_is_not_split_by_time() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recil.errors import InputError
-from recil.logs.session_log import Column, SessionLog
+from recil.logs.session_log import POLICY, Column, SessionLog
 from recil.logs.table import from_frame
 
 TEXT = st.text("abc,é 1|\"'\n", min_size=1, max_size=4)
@@ -47,7 +47,12 @@ def logs(draw: st.DrawFn) -> SessionLog:
             np.where(shown, column.values, column.values.dtype.type(-1 if column.categories else 0)), column.categories
         )
 
+    def of_sessions(column: Column) -> Column:
+        return Column(np.repeat(column.values, lengths), column.categories)
+
     optional = draw(st.booleans())
+    several = draw(st.booleans())
+    served_by = Column(random.integers(0, 2, sessions).astype(np.int32), ("a", "b 1"))
     return SessionLog(
         item_ids=ids(catalogue),
         items=items,
@@ -59,9 +64,14 @@ def logs(draw: st.DrawFn) -> SessionLog:
         user_ids=ids(sessions) if optional else None,
         terminated=random.random(sessions) < 0.5 if optional else None,
         feedback={"mood": at_shown(numbers(steps, slots)), "op": at_shown(codes(steps, slots))},
-        context={"context_hour": numbers(steps), "context_tab": codes(steps)},
+        context={"context_hour": numbers(steps), "context_tab": codes(steps)}
+        | ({POLICY: of_sessions(served_by)} if several else {}),
         user_features={"user_age": numbers(sessions), "user_kind": codes(sessions)},
         item_features={"item_price": numbers(catalogue), "item_kind": codes(catalogue)} if optional else {},
+        propensity_of={
+            name: np.where(shown, random.random(items.shape) // 0.1 / 10, 1).astype(np.float32)
+            for name in (served_by.categories or () if several else ())
+        },
     )
 
 

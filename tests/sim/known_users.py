@@ -239,3 +239,18 @@ def log_with_columns(sessions: int = 300) -> SessionLog:
         "item_tags": Column(ITEM_COLUMNS["item_tags"].numpy().astype(np.int32), ("red", "green", "blue")),
     }
     return replace(log_of([history], users.item_ids, names), item_features=features)
+
+
+def log_of_users(truth: Truth, sizes: Sequence[int], seed: int = 1) -> SessionLog:
+    """A log of users who each have so many sessions, all of the user's own type. Users are named 0, 1, ..."""
+    users, generator = truth.world.users, np.random.default_rng(seed)
+    prior = users.behaviour.type_log_prior().exp().numpy()
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    kind = torch.from_numpy(generator.choice(len(prior), len(sizes), p=prior / prior.sum())[owner])
+    parts = []
+    for number in kind.unique().tolist():
+        one = replace(users.starts, kinds=torch.eye(len(prior), dtype=torch.float64)[number][None])
+        world = replace(truth.world, users=replace(users, starts=one))
+        parts.append(world.rollout(truth.logging_policy, torch.nonzero(kind == number)[:, 0], Streams(seed)))
+    log = log_of(parts, users.item_ids)
+    return replace(log, user_ids=owner[log.session_ids])

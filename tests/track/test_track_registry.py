@@ -100,7 +100,7 @@ def test_a_tie_is_not_enough_and_the_champion_itself_needs_no_second_time(store,
 
 def test_what_is_not_to_be_believed_is_not_promoted(store, offer):
     wild = offer(0.3, 0.4, 0.3, judge=machine_log(20))
-    assert not wild.moved and wild.reasons[0].startswith("the verdict on the candidate is refuse: rests on")
+    assert not wild.moved and wild.reasons[0].startswith("the verdict on the candidate is refuse: 20 effective")
     assert "names nothing" in str(wild)
     wary = offer(0.02, 0.02, 0.96, gate=replace(FEW, require="trust"))
     assert not wary.moved and wary.reasons[0].startswith("the verdict on the candidate is caution")

@@ -35,10 +35,18 @@ def served(log, folder) -> ServedPolicy:
     return ServedPolicy.load(folder)
 
 
+def test_rewards_of_a_request_keep_their_value(served, log):
+    worth = replace(log, reward=np.where(log.items >= 0, 16777217.0, 0.0))
+    asked = served.reader().read({"sessions": requests_of(worth, 12)})
+    mine, logs = history_of(asked, served.columns), worth.batch(np.arange(12))
+    assert torch.equal(mine.reward, logs.reward) and mine.reward.max() == 16777217
+
+
 def test_a_request_is_read_as_the_log_is(served, log):
     """What a client sends of logged sessions gives the log's own tensors, hence the policy's own slates."""
     asked = served.reader().read({"sessions": requests_of(log, 12)})
     mine, logs = history_of(asked, served.columns), log.batch(np.arange(12))
+    assert mine.reward.dtype == logs.reward.dtype
     assert torch.equal(mine.items, logs.items) and torch.equal(mine.reward, logs.reward)
     assert torch.equal(mine.length, logs.length)
     shown, happened = logs.shown, logs.happened

@@ -33,6 +33,7 @@ class Estimator:
     supposes  what must hold beyond support and right propensities, and cannot be read off the log: at most caution
     against   an estimator that is less biased and noisier: where it says otherwise, this one is contradicted; its terms
               and needs are among this one's
+    fills     what the log cannot show is taken to earn what the rest earns (self-normalised) or what a model says
     also      other names by which it is known; as single-step estimators many of the table are one and the same
     """
 
@@ -51,6 +52,7 @@ class Estimator:
     score: Callable[[SessionArrays], Sized] | None = None
     supposes: str = ""
     against: Estimator | None = None
+    fills: bool = False
     also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -114,4 +114,5 @@ MAGIC = Estimator(
     against=WDR,
     use="long sessions with a model that may be right",
     supposes="the model is right where it is followed",
+    fills=True,
 )

@@ -101,6 +101,7 @@ MIS = Estimator(
     also=("sm_is", "sam_is"),
     against=PDIS,
     supposes="the state decides rewards, moves and both policies",
+    fills=True,
 )
 MIS_DR = Estimator(
     "mis_dr",
@@ -116,4 +117,5 @@ MIS_DR = Estimator(
     weighting=_RATIOS,
     against=DR,
     supposes="the state decides rewards, moves and both policies",
+    fills=True,
 )

@@ -74,6 +74,7 @@ DM = Estimator(
     terms=(FIRST_VALUE, MODEL_STARTS),
     score=FIRST_VALUE.of,
     against=DR,
+    fills=True,
 )
 FQE_DR = Estimator(
     "fqe_dr",
@@ -86,6 +87,7 @@ FQE_DR = Estimator(
     needs=frozenset({Extra.FQE_PREDICTED, Extra.FQE_EXPECTED}),
     terms=(_FQE_DR,),
     score=_FQE_DR.of,
+    fills=True,
 )
 FQE = Estimator(
     "fqe",
@@ -99,4 +101,5 @@ FQE = Estimator(
     terms=(_FQE, _FQE_STARTS, _FQE_DR),
     score=_FQE.of,
     against=FQE_DR,
+    fills=True,
 )

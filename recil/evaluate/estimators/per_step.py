@@ -56,6 +56,7 @@ PDWIS = Estimator(
     "as ips; bias of order 1/n",
     "Thomas 2015, with absorbing ends",
     use="sessions of several steps, when no model is to be leaned on",
+    fills=True,
 )
 DR = Estimator(
     "dr",
@@ -67,6 +68,7 @@ DR = Estimator(
     needs_model=True,
     use="when a model explains much of the reward",
     score=lambda arrays: corrected(arrays, *model_of(arrays)),
+    fills=True,
 )
 WDR = Estimator(
     "wdr",
@@ -78,6 +80,7 @@ WDR = Estimator(
     needs_model=True,
     use="as dr, with weights that differ much",
     also=("sndr",),
+    fills=True,
 )
 _MRDR = Term(
     "MRDR",
@@ -94,4 +97,5 @@ MRDR = Estimator(
     needs=frozenset({Extra.MRDR_PREDICTED, Extra.MRDR_EXPECTED}),
     terms=(_MRDR,),
     score=_MRDR.of,
+    fills=True,
 )

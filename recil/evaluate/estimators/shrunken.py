@@ -147,4 +147,5 @@ def _shrunken_dr(shrinkage: Shrinkage, default: float, formula: str, source: str
         weighting=Weighting(name, lambda arrays: shrinkage.of(arrays.log_weight), shrinks=True),
         score=score,
         against=DR,
+        fills=True,
     )

@@ -139,4 +139,5 @@ CASCADE_DR = Estimator(
     score=cascade_doubly_robust_score,
     against=DR,
     supposes="a position's reward hangs on the items before it only",
+    fills=True,
 )

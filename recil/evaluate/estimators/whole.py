@@ -102,6 +102,7 @@ SNIPS = Estimator(
     "Hesterberg 1995",
     use="as ips, where rewards have a mean far from 0",
     also=("wis",),
+    fills=True,
 )
 OPTIMAL_BASELINE = Estimator(
     "beta_ips",
@@ -112,6 +113,7 @@ OPTIMAL_BASELINE = Estimator(
     "Gupta et al. 2024",
     use="as snips, with less variance where weights differ much",
     terms=(_SQUARE, _SQUARE_RETURN),
+    fills=True,
 )
 REPLAY = Estimator(
     "replay",
@@ -125,4 +127,5 @@ REPLAY = Estimator(
     terms=(_AGREEING, _AGREEING_RETURN),
     weighting=_AGREEMENT,
     supposes="the log was drawn uniformly, in sessions of one length",
+    fills=True,
 )

@@ -18,22 +18,24 @@ PENALTY = 1e-3
 def told_apart(
     logged: np.ndarray, simulated: np.ndarray, logged_in: np.ndarray, simulated_in: np.ndarray, streams: Streams
 ) -> tuple[float, float]:
-    """Area under the curve, and its standard error over sessions, of telling rows `logged` from rows `simulated`.
+    """Area under the curve, and its standard error over units, of telling rows `logged` from rows `simulated`.
 
-    Rows [.., F] of features; logged_in, simulated_in: the session of each. A logistic regression learns on the other
-    folds of the sessions. nan where there are fewer than 50 rows on a side.
+    Rows [.., F] of features; logged_in, simulated_in: the unit of each. A logistic regression learns on the other
+    folds of the units. nan where there are fewer than 50 rows on a side, or a single unit.
     """
     if min(len(logged), len(simulated)) < LEAST:
         return float("nan"), float("nan")
     features = np.concatenate([logged, simulated])
     is_logged = np.arange(len(features)) < len(logged)
-    _, session = np.unique(np.concatenate([logged_in, simulated_in]), return_inverse=True)
-    fold = streams.numpy("folds").permutation(int(session.max()) + 1)[session] % FOLDS
+    units, unit = np.unique(np.concatenate([logged_in, simulated_in]), return_inverse=True)
+    if len(units) < FOLDS:
+        return float("nan"), float("nan")
+    fold = streams.numpy("folds").permutation(len(units))[unit] % FOLDS
     areas = []
     for number in range(FOLDS):
         inside = fold == number
         score = _learned(features[~inside], is_logged[~inside])(features[inside])
-        areas.append(area_and_error(score, is_logged[inside], session[inside]))
+        areas.append(area_and_error(score, is_logged[inside], unit[inside]))
     values, errors = np.array(areas).T
     # Not a root of squares: what one half has by chance misleads in both, so that the two areas err together.
     return float(values.mean()), float(errors.mean())

@@ -22,12 +22,12 @@ Codes = tuple[str, np.ndarray, Sequence[str]]
 
 def click_tables(own: np.ndarray, seen: HeldOut) -> tuple[GroupTable, ...]:
     """Tables of the users' predictions `own` [M]; kinds that leave only one group are left out, but for the overall."""
-    session = seen.owner[seen.row]
+    unit = seen.unit[seen.row]
     tables = []
     for name, code, labels in (*_calibration(own, seen), *_dynamics(seen)):
         code, labels = merged(code, labels, own)
         if len(labels) > 1 or name == OVERALL:
-            tables.append(group_table(name, "items", labels, code, own, seen.clicked, session, seen.row))
+            tables.append(group_table(name, "items", labels, code, own, seen.clicked, unit, seen.row))
     return tuple(tables)
 
 

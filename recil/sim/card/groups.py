@@ -15,7 +15,7 @@ EVENTS = 25
 
 @dataclass(frozen=True)
 class Group:
-    """count: of items or steps; predicted, observed: rates; error: standard error of their difference over sessions."""
+    """count: of items or steps; predicted, observed: rates; error: standard error of their difference over units."""
 
     label: str
     count: int
@@ -35,7 +35,7 @@ class GroupTable:
 
     name        what the groups are made by
     unit        what is counted: "items" shown, or "steps" after which users may leave
-    statistic   of all misses together, chi-squared in `degrees` under the truth: sessions' sums of misses, weighed by
+    statistic   of all misses together, chi-squared in `degrees` under the truth: units' sums of misses, weighed by
                 their own scatter; p_value: the chance of one so large
     """
 
@@ -80,19 +80,19 @@ def group_table(
     code: np.ndarray,
     predicted: np.ndarray,
     observed: np.ndarray,
-    session: np.ndarray,
+    independent: np.ndarray,
     slate: np.ndarray,
 ) -> GroupTable:
     """Rates of the groups `code` (int64 [M], an index into labels; -1: in none).
 
-    session, slate: int64 [M], those of each row; a slate is in one session.
+    independent, slate: int64 [M], the unit and the slate of each row; a slate is in one unit.
     """
     inside = code >= 0
-    code, predicted, observed, session, slate = (
-        values[inside] for values in (code, predicted, observed, session, slate)
+    code, predicted, observed, independent, slate = (
+        values[inside] for values in (code, predicted, observed, independent, slate)
     )
     size = len(labels)
-    excess, counts = (_sums(values, session, code, size) for values in (predicted - observed, np.ones(len(code))))
+    excess, counts = (_sums(values, independent, code, size) for values in (predicted - observed, np.ones(len(code))))
     total = np.bincount(code, minlength=size)
     miss = np.bincount(code, predicted - observed, size) / total
     # In the standard error the miss is taken out of the scatter; in the test, where it is none under the truth, not.
@@ -124,7 +124,7 @@ def _least_scatter(predicted: np.ndarray, slate: np.ndarray, code: np.ndarray, s
 def joint_test(total: np.ndarray, scatter: np.ndarray, floor: np.ndarray) -> tuple[float, int, float]:
     """(statistic, degrees, p-value) of totals [G] whose expectations are all 0.
 
-    The score test with the scatter of the sessions themselves (White 1982), [G, G], its diagonal lifted to `floor`.
+    The score test with the scatter of the units themselves (White 1982), [G, G], its diagonal lifted to `floor`.
     """
     scatter = scatter + np.diag(np.maximum(floor - np.diag(scatter), 0))
     scale = np.sqrt(np.diag(scatter))

@@ -7,14 +7,19 @@ from functools import cached_property
 
 import numpy as np
 
+from recil.logs.clusters import Clusters, clusters_of
 from recil.logs.session_log import SessionLog
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Items shown in a log, M in all, in row order; N steps, S sessions. Nothing here knows of any model."""
+    """Items shown in a log, M in all, in row order; N steps, S sessions. Nothing here knows of any model.
+
+    cluster: what counts as one independent unit; see `clusters_of`.
+    """
 
     log: SessionLog
+    cluster: str | None = None
 
     @cached_property
     def shown(self) -> np.ndarray:
@@ -45,6 +50,16 @@ class HeldOut:
     def owner(self) -> np.ndarray:
         """int64 [N]: the session of each step."""
         return np.repeat(np.arange(self.log.sessions), self.log.lengths)
+
+    @cached_property
+    def units(self) -> Clusters:
+        """The independent units, which every error counts."""
+        return clusters_of(self.log, self.cluster)
+
+    @cached_property
+    def unit(self) -> np.ndarray:
+        """int64 [N]: the unit of each step."""
+        return self.units.numbers[self.owner]
 
     @cached_property
     def step(self) -> np.ndarray:
@@ -102,10 +117,10 @@ class HeldOut:
         share[order] = (np.cumsum(counts[order]) - counts[order] / 2) / max(counts.sum(), 1)
         return share[self.item]
 
-    def mean_over_sessions(self, values: np.ndarray) -> tuple[float, float]:
-        """Mean of values [M] per item shown, and its standard error over sessions (delta method)."""
+    def mean_per_item(self, values: np.ndarray) -> tuple[float, float]:
+        """Mean of values [M] per item shown, and its standard error over units (delta method)."""
         mean = float(values.mean())
-        apart = np.bincount(self.owner[self.row], values - mean)
+        apart = np.bincount(self.unit[self.row], values - mean)
         return mean, float(np.sqrt((apart**2).sum())) / len(values)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from scipy.stats import norm
 
+from recil.logs.clusters import SESSION, Clusters
 from recil.sim.card.click_tables import OVERALL
 from recil.sim.card.groups import GroupTable
 from recil.sim.card.leaving import Leaving
@@ -32,6 +33,13 @@ class Judgement:
     @property
     def reasons(self) -> tuple[str, ...]:
         return tuple(self.failed + self.doubts)
+
+
+def judge_units(units: Clusters, limits: CardThresholds, found: Judgement) -> None:
+    """Whether there are enough users for the errors of all else to hold."""
+    if units.name != SESSION and units.count < limits.least_units:
+        words = f"rests on {units.count} {units.plural} in {len(units.keys)} sessions: errors hold from"
+        found.add(False, f"{words} {limits.least_units} {units.plural} on")
 
 
 def judge_gains(rows: Iterable[CardRow], limits: CardThresholds, found: Judgement) -> None:

@@ -85,7 +85,7 @@ STYLE = (
 def _summary(card: SimulatorCard) -> str:
     limits = card.thresholds
     return (
-        f"Observed click rate {card.observed_rate:.5f} over {card.impressions:,} items in {card.sessions:,} sessions."
+        f"Observed click rate {card.observed_rate:.5f} over {card.impressions:,} items in {card.rests_on}."
         f" Users who are the truth fail the tests of rates on {limits.level:.2%} of logs; what is off by less than"
         f" {limits.negligible:.0%} of its rate is not held against them."
     )
@@ -108,7 +108,7 @@ def _models(card: SimulatorCard) -> Section:
         gain = "" if row.model == "users" else f"{row.versus:+.5f} ± {1.96 * row.error:.5f}"
         figures = (f"{row.log_loss:.5f}", f"{row.auc:.3f}", f"{row.calibration_error:.5f}", f"{row.mean:.5f}")
         rows.append((row.model, *figures, gain))
-    words = ["Log loss in nats per item shown; gains are paired, with sessions as the units."]
+    words = [f"Log loss in nats per item shown; gains are paired, with {card.cluster}s as the units."]
     if card.gap is not None:
         value, error = card.gap
         words.append(

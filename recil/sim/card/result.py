@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import pandas as pd
 
 from recil.errors import InputError
+from recil.logs.clusters import SESSION
 from recil.policies.environment import WarrantVerdict
 from recil.sim.card.groups import GroupTable
 from recil.sim.card.leaving import Leaving
@@ -34,6 +35,8 @@ class SimulatorCard:
     simulated       simulated against logged clicks
     thresholds      the lines that were drawn
     users           the digest of the users that are judged; the card is no other users'
+    cluster         what errors and tests count as one: user, session, or a column; units: how many there are (None: as
+                    many as sessions)
     """
 
     verdict: str
@@ -48,6 +51,8 @@ class SimulatorCard:
     simulated: Simulated | None = None
     thresholds: CardThresholds = field(default_factory=CardThresholds)
     users: str = ""
+    cluster: str = SESSION
+    units: int | None = None
 
     def __post_init__(self) -> None:
         if self.verdict not in get_args(WarrantVerdict):
@@ -56,6 +61,8 @@ class SimulatorCard:
             raise InputError("card", f"{self.verdict} without a reason", "say why")
         if not self.rows or self.rows[0].model != "users":
             raise InputError("card", "its first row is not the users'", "give one")
+        if self.units is None:
+            object.__setattr__(self, "units", self.sessions)
 
     def row(self, model: str) -> CardRow:
         return next(row for row in self.rows if row.model == model)
@@ -64,6 +71,12 @@ class SimulatorCard:
         """The table of rates in groups by `name`, of clicking or of leaving."""
         everything = (*self.tables, *(self.leaving.tables if self.leaving else ()))
         return next(table for table in everything if table.name == name)
+
+    @property
+    def rests_on(self) -> str:
+        """The sessions, and whose they are, in words."""
+        sessions = f"{self.sessions:,} sessions"
+        return sessions if self.cluster == SESSION else f"{sessions} of {self.units:,} {self.cluster}s"
 
     @property
     def gap(self) -> tuple[float, float] | None:

@@ -17,7 +17,7 @@ class CardRow:
 
     log_loss: nats per item shown; auc: area under the curve; calibration_error: expected, over ten equal groups;
     mean: predicted clicks per item shown; versus: difference of log loss to the users', per item shown (positive: the
-    users are better) and its standard error over sessions.
+    users are better) and its standard error over units (users, or sessions where the log names none).
     """
 
     model: str
@@ -32,7 +32,7 @@ class CardRow:
 def row_of(model: str, probability: np.ndarray, own: np.ndarray, seen: HeldOut) -> CardRow:
     """How a model's predictions [M] do beside the users' `own` [M]."""
     losses = log_losses(probability, seen.clicked)
-    versus, error = seen.mean_over_sessions(losses - log_losses(own, seen.clicked))
+    versus, error = seen.mean_per_item(losses - log_losses(own, seen.clicked))
     return CardRow(
         model=model,
         log_loss=float(losses.mean()),

@@ -11,6 +11,7 @@ from recil.sim.card.classifier import told_apart
 from recil.sim.card.free_running import free_running
 from recil.sim.card.held_out import HeldOut
 from recil.sim.card.session_statistics import NAMES, coverage, per_session
+from recil.sim.units import error_of_mean
 from recil.sim.users import UserModel
 
 # More sessions than this make no verdict any surer, only later.
@@ -19,7 +20,7 @@ SESSIONS = 20_000
 
 @dataclass(frozen=True)
 class StatisticRow:
-    """What sessions add up to, logged and simulated; error: standard error of the difference, over sessions."""
+    """What sessions add up to, logged and simulated; error: standard error of the difference, over units."""
 
     name: str
     logged: float
@@ -36,7 +37,7 @@ class Simulated:
     rows           free running: users' moods follow their own simulated clicks, over the whole session
     session_area   of a classifier told to tell logged from free-running sessions. Where the slates reacted to logged
                    clicks the truth itself is told apart, so it is judged only on request
-    Areas come with standard errors over sessions, and are nan where there is too little to learn from.
+    Areas come with standard errors over units, and are nan where there is too little to learn from.
     """
 
     click_area: float
@@ -56,22 +57,23 @@ def simulated_against_logged(users: UserModel, seen: HeldOut, click: np.ndarray,
     if log.sessions > SESSIONS:
         chosen = np.sort(streams.numpy("sessions").permutation(log.sessions)[:SESSIONS])
         click = click[np.concatenate([np.arange(log.offsets[s], log.offsets[s + 1]) for s in chosen])]
-        seen = HeldOut(log.select(chosen))
+        seen = HeldOut(log.select(chosen), seen.cluster)
     click_area, click_error = _clicks_told_apart(click[seen.shown], seen, streams)
     drawn = HeldOut(free_running(users, seen.log, streams))
     real, own = per_session(seen), per_session(drawn)
-    area, error = told_apart(real, own, np.arange(len(real)), np.arange(len(own)), streams)
+    units = seen.units.numbers
+    area, error = told_apart(real, own, units, units, streams)
     return Simulated(click_area, click_error, _rows(real, own, seen, drawn), area, error, seen.log.sessions)
 
 
 def _rows(real: np.ndarray, own: np.ndarray, seen: HeldOut, drawn: HeldOut) -> tuple[StatisticRow, ...]:
     """real, own: [S, F] of the same sessions."""
-    apart = real - own
-    errors = apart.std(0) / np.sqrt(len(apart))
+    of = seen.units.of
+    errors = error_of_mean(real - own, of)
     means = zip(NAMES, real.mean(0), own.mean(0), errors, strict=True)
     rows = [StatisticRow(name, float(r), float(o), float(e)) for name, r, o, e in means]
     spread = (real[:, 0] - real[:, 0].mean()) ** 2, (own[:, 0] - own[:, 0].mean()) ** 2
-    error = float((spread[0] - spread[1]).std() / np.sqrt(len(apart)))
+    error = float(error_of_mean(spread[0] - spread[1], of))
     rows.insert(1, StatisticRow("variance of clicks", float(spread[0].mean()), float(spread[1].mean()), error))
     return (*rows, StatisticRow("share of items clicked", *coverage(seen, drawn)))
 
@@ -82,11 +84,11 @@ def _clicks_told_apart(own: np.ndarray, seen: HeldOut, streams: Streams) -> tupl
     Only clicks are compared, by where and when they fall. How many there are is told by the rates; among all the items
     that neither side clicked, which are the same, it would be lost.
     """
-    session = seen.owner[seen.row]
+    unit = seen.unit[seen.row]
     again = streams.numpy("clicks").random(len(own)) < own
     real = seen.clicked > 0
     features = _click_features(own, seen)
-    return told_apart(features[real], features[again], session[real], session[again], streams)
+    return told_apart(features[real], features[again], unit[real], unit[again], streams)
 
 
 def _click_features(own: np.ndarray, seen: HeldOut) -> np.ndarray:

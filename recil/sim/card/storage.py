@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from recil.errors import InputError
+from recil.logs.clusters import SESSION
 from recil.sim.card.result import SimulatorCard
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def write_card(card: SimulatorCard, folder: Path) -> None:
@@ -32,13 +33,21 @@ def read_card(path: str | Path) -> SimulatorCard:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         schema = found.pop("recil_card", None)
-        if schema != SCHEMA:
+        if schema == 1:
+            found = _of_sessions(found)
+        elif schema != SCHEMA:
             raise ValueError(f"schema {schema}, this version reads {SCHEMA}")
         found.pop("table", None)  # for those who read the file without recil; made anew from the figures
         return _made(SimulatorCard, found)
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         problem = f"cannot be read ({type(error).__name__}: {error})"
         raise InputError(f"card {path}", problem, "validate the users again") from error
+
+
+def _of_sessions(found: dict[str, Any]) -> dict[str, Any]:
+    """A card of the first schema, whose errors count sessions, in today's words."""
+    limits = {**found["thresholds"], "least_units": 0}
+    return {**found, "thresholds": limits, "cluster": SESSION, "units": found["sessions"]}
 
 
 def card_beside(folder: str | Path) -> SimulatorCard | None:

@@ -29,7 +29,8 @@ def _models(card: SimulatorCard) -> Iterator[str]:
         gain = "" if row.model == "users" else f"{row.versus:+.5f} ± {1.96 * row.error:.5f}"
         figures = f"{row.log_loss:>10.5f}{row.auc:>8.3f}{row.calibration_error:>12.5f}{row.mean:>11.5f}{gain:>20}"
         yield f"{short(row.model, 15):<16}{figures}"
-    yield f"observed rate {card.observed_rate:.5f} over {card.impressions:,} items in {card.sessions:,} sessions"
+    observed = f"observed rate {card.observed_rate:.5f} over {card.impressions:,} items in {card.rests_on}"
+    yield from textwrap.wrap(observed, WIDTH)
     if card.gap is not None:
         value, error = card.gap
         yield f"what is learnable beyond the users: {value:+.5f} ± {1.96 * error:.5f} nats per item (the reference)"

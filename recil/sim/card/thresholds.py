@@ -9,7 +9,10 @@ from recil.errors import InputError
 
 @dataclass(frozen=True)
 class CardThresholds:
-    """When a card doubts users, and when it refuses them. Sessions are the independent units of every error."""
+    """When a card doubts users, and when it refuses them.
+
+    The independent units of every error are the users of the held-out log, or its sessions where it names no users.
+    """
 
     better_by: float = 2.0
     """Standard errors by which users must beat the constant rate (else: refuse) and the item rates (else: caution) in
@@ -30,6 +33,8 @@ class CardThresholds:
     doubt. One half is a toss of a coin."""
     area_refuse: float = 0.65
     """The same, from which the card refuses."""
+    least_units: int = 30
+    """Users on whom a card must rest; errors and tests over fewer are too small and too weak, and it is caution."""
     judge_free_running: bool = False
     """Whether free-running sessions count. Set it where slates were drawn without regard to clicks, as by a random
     policy: where a recommender reacted to what was clicked, its slates suit the logged clicks better than any simulated

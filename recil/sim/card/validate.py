@@ -11,7 +11,7 @@ from recil.logs.session_log import SessionLog
 from recil.sim.card.click_tables import click_tables
 from recil.sim.card.groups import GroupTable
 from recil.sim.card.held_out import HeldOut
-from recil.sim.card.judge import Judgement, judge_gains, judge_rates, judge_simulated
+from recil.sim.card.judge import Judgement, judge_gains, judge_rates, judge_simulated, judge_units
 from recil.sim.card.leaving import leaving_of
 from recil.sim.card.result import SimulatorCard
 from recil.sim.card.rows import CardRow, row_of
@@ -41,18 +41,21 @@ def validate(
     reference: Responses | None = None,
     before: SessionLog | None = None,
     seed: int = 0,
+    cluster: str | None = None,
 ) -> SimulatorCard:
     """The card of `users` on sessions they were not fitted to.
 
     reference: a response model that tells what is learnable; it is shown and never judged. before: the other part of a
     log split in time, where its users are known from: predictions then know what each session held there (sessions that
-    run free start anew). seed: of simulated clicks.
+    run free start anew). seed: of simulated clicks. cluster: what errors and tests count as one: "user", "session", or
+    a column; users when None, where the log names them.
     Raises InputError when the log has another catalogue than the users, or other columns than they look at, and when
     users or reference predict what is no probability.
     """
     if not np.array_equal(held_out.item_ids, users.item_ids):
         raise InputError("validate", "the held-out log has another catalogue than the users", "split one log in two")
-    limits, seen, found = thresholds or CardThresholds(), HeldOut(held_out), Judgement()
+    limits, seen, found = thresholds or CardThresholds(), HeldOut(held_out, cluster), Judgement()
+    judge_units(seen.units, limits, found)
     predictions = predict(users, held_out, before=before)
     own = _checked("users", predictions.click[seen.shown], seen)
     rows = _rows(users, own, reference, seen, before)
@@ -81,6 +84,8 @@ def validate(
         simulated=simulated,
         thresholds=limits,
         users=users.digest,
+        cluster=seen.units.name,
+        units=seen.units.count,
     )
 
 
